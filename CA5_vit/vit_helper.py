@@ -1,0 +1,382 @@
+"""Data and drawing for the Vision Transformer assignment: no model, no loss, no method.
+
+Pictures are uint8 arrays of shape (N, H, W, 3), labels int64 arrays of shape (N,).
+"""
+
+import io
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pyarrow.parquet as pq
+import seaborn as sns
+from matplotlib.colors import hsv_to_rgb
+from PIL import Image
+from sklearn.datasets import load_digits as sklearn_digits
+from sklearn.model_selection import train_test_split
+
+ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+class DataError(Exception):
+    """Data that cannot be used; the message names the file or class, and what to do."""
+
+
+@dataclass
+class Pictures:
+    """A picture data set: (images, labels) for each part, class names, and where it comes from."""
+
+    name: str
+    source: str  # "real" or "embedded"
+    classes: list
+    train: tuple
+    val: tuple
+    test: tuple
+    note: str = ""
+
+    def counts(self):
+        """Number of pictures in each part."""
+        return {part: len(getattr(self, part)[1]) for part in ("train", "val", "test")}
+
+    def arrays(self):
+        """All arrays, for a fingerprint."""
+        return (*self.train, *self.val, *self.test)
+
+
+# ---------------------------------------------------------------- embedded: find the twin
+
+CELL, GRID = 8, 3  # a picture has GRID x GRID cells of CELL x CELL pixels
+SHAPES = {  # every shape has the same ink: 20 of 36 pixels
+    "plus": "..##.. ..##.. ###### ###### ..##.. ..##..",
+    "ring": "###### #....# #....# #....# #....# ######",
+    "cross": "##..## ##..## ..##.. ..##.. ##..## ##..##",
+    "tee": "###### ###### ..##.. ..##.. ..##.. ..##..",
+}
+GLYPHS = np.array([[[p == "#" for p in row] for row in s.split()] for s in SHAPES.values()], dtype=np.float32)
+
+
+def make_twins(n, seed, fewest=4, shift=0):
+    """Pictures of the task "find the twin", with its ground truth.
+
+    One cell, in a white frame, is filled with the cue's colour. `fewest` to four other cells hold glyphs of different
+    shapes and different colours; one of them, the twin, has the cue's colour, and its shape is the label. Hues are
+    drawn anew for every picture, a quarter of the colour circle apart (give or take 0.08), so no colour has a meaning.
+    shift: glyphs are moved by up to so many pixels within their cell (0 or 1).
+
+    Returns images (n, 24, 24, 3) uint8, labels (n,), cue cell (n,), twin cell (n,); cells count row by row from 0.
+    """
+    rng = np.random.default_rng(seed)
+    every = np.arange(n)
+    images = rng.normal(30, 12, (n, GRID * CELL, GRID * CELL, 3)).astype(np.float32)
+    view = images.reshape(n, GRID, CELL, GRID, CELL, 3)
+    shown = rng.integers(fewest, 5, n)  # glyphs in each picture
+    cells = rng.random((n, GRID * GRID)).argsort(1)[:, :5]  # four for the glyphs, the last for the cue
+    shape = rng.random((n, 4)).argsort(1)
+    hue = rng.random((n, 1)) + rng.random((n, 4)).argsort(1) / 4 + rng.uniform(-0.04, 0.04, (n, 4))
+    colour = 255 * hsv_to_rgb(np.stack([hue % 1, np.full_like(hue, 0.75), np.full_like(hue, 0.9)], axis=-1))
+    twin = (rng.random(n) * shown).astype(int)
+
+    def draw(which, cell, glyphs, colours, shift):
+        row, column = cell // GRID, cell % GRID
+        masks = np.pad(glyphs, ((0, 0), (1, 1), (1, 1)))  # (m, CELL, CELL)
+        moves = rng.integers(-shift, shift + 1, (len(which), 2))
+        for move in itertools.product(range(-shift, shift + 1), repeat=2):
+            moved = (moves == move).all(1)
+            masks[moved] = np.roll(masks[moved], move, axis=(1, 2))
+        masks = masks[..., None]
+        view[which, row, :, column] = view[which, row, :, column] * (1 - masks) + colours[:, None, None] * masks
+
+    cue = cells[:, 4]
+    draw(every, cue, np.ones((n, 6, 6), dtype=np.float32), colour[every, twin], 0)
+    tile = view[every, cue // GRID, :, cue % GRID]
+    tile[:, [0, -1]] = 255
+    tile[:, :, [0, -1]] = 255
+    view[every, cue // GRID, :, cue % GRID] = tile
+    for slot in range(4):
+        which = np.flatnonzero(slot < shown)
+        draw(which, cells[which, slot], GLYPHS[shape[which, slot]], colour[which, slot], shift)
+    return images.clip(0, 255).astype(np.uint8), shape[every, twin], cue, cells[every, twin]
+
+
+def load_twins(n_train, n_test, seed=0):
+    """The twin task as a data set: training pictures show 1 to 4 glyphs, validation and test pictures always 4."""
+    return Pictures(
+        name="find the twin",
+        source="embedded",
+        classes=list(SHAPES),
+        train=make_twins(n_train, seed + 1, fewest=1)[:2],
+        val=make_twins(n_test, seed + 2)[:2],
+        test=make_twins(n_test, seed + 3)[:2],
+        note="drawn by make_twins",
+    )
+
+
+# ---------------------------------------------------------------- pictures of things
+
+
+def load_digits(seed=0):
+    """scikit-learn's handwritten digits, 8x8 enlarged to 16x16: small, and part of an installed package."""
+    bunch = sklearn_digits()
+    grey = (bunch.images * (255 / 16)).astype(np.uint8).repeat(2, axis=1).repeat(2, axis=2)
+    images, labels = np.stack([grey] * 3, axis=-1), bunch.target.astype(np.int64)
+    train, rest = train_test_split(np.arange(len(labels)), test_size=800, stratify=labels, random_state=seed)
+    val, test = train_test_split(rest, test_size=500, stratify=labels[rest], random_state=seed)
+    parts = [(images[index], labels[index]) for index in (train, val, test)]
+    note = "scikit-learn's digits, 8x8 enlarged to 16x16"
+    return Pictures("digits", "embedded", [str(digit) for digit in range(10)], *parts, note=note)
+
+
+def load_cifar10(folder, n_val=5000, limit=None, download=False, seed=0):
+    """CIFAR-10 in any of its three layouts: Hugging Face parquet, torchvision's batches, or a folder for each class.
+
+    folder: holds plain_text/*.parquet, or cifar-10-batches-py/, or train/<class>/ and test/<class>/.
+    n_val: pictures taken from the training part for validation, stratified. limit: keep so many of each part.
+    Raises DataError naming the file or class at fault.
+    """
+    folder = Path(folder)
+    if list(folder.glob("**/train-*.parquet")):
+        read, classes, note = _read_parquet, CIFAR10_CLASSES, "Hugging Face parquet"
+    elif (folder / "cifar-10-batches-py").is_dir() or download:
+        read, classes, note = _read_torchvision, CIFAR10_CLASSES, "torchvision's batches"
+    elif (folder / "train").is_dir() and (folder / "test").is_dir():
+        read, classes, note = _read_class_folders, _class_names(folder), "a folder for each class"
+    else:
+        raise DataError(f"{folder}: neither plain_text/*.parquet, cifar-10-batches-py/ nor train/ and test/ is there")
+
+    pictures, labels = read(folder, "train", classes, download)
+    train, val = train_test_split(
+        np.arange(len(labels)), test_size=min(n_val, len(labels) // 5), stratify=labels, random_state=seed
+    )
+    parts = [_decoded(pictures, labels, index, limit, seed) for index in (train, val)]
+    pictures, labels = read(folder, "test", classes, download)
+    parts.append(_decoded(pictures, labels, np.arange(len(labels)), limit, seed))
+    first = pictures[0][1]
+    if isinstance(first, bytes):
+        kind = Image.open(io.BytesIO(first)).format
+        note += f", {kind} pictures" + (" (lossy)" if kind in ("WEBP", "JPEG") else "")
+    return Pictures("CIFAR-10", "real", classes, *parts, note=note)
+
+
+def decode(data, where):
+    """A picture's bytes (or an array, left as it is) as an RGB array; DataError naming `where` if unreadable."""
+    if isinstance(data, np.ndarray):
+        return data
+    try:
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{where}: not a readable picture ({error})") from None
+
+
+def _decoded(pictures, labels, index, limit, seed):
+    """Decode the pictures of an index, a stratified choice of at most `limit` of them: (images, labels)."""
+    if limit and limit < len(index):
+        index, _ = train_test_split(index, train_size=limit, stratify=labels[index], random_state=seed)
+    images = [decode(data, where) for where, data in (pictures[i] for i in index)]
+    sizes = {image.shape for image in images}
+    if len(sizes) > 1:
+        raise DataError(f"{pictures[0][0]}: pictures of different sizes in one data set: {sorted(sizes)[:3]}")
+    return np.stack(images), labels[index].astype(np.int64)
+
+
+# Each reader returns [(where, bytes or array), ...] and labels; pictures are decoded only when they are chosen.
+
+
+def _read_parquet(folder, part, classes, download):
+    files = sorted(folder.glob(f"**/{part}-*.parquet"))
+    if not files:
+        raise DataError(f"{folder}: no {part}-*.parquet")
+    pictures, labels = [], []
+    for file in files:
+        table = pq.read_table(file)
+        missing = {"img", "label"} - set(table.column_names)
+        if missing:
+            raise DataError(f"{file}: no column {', '.join(sorted(missing))}")
+        pictures += [(f"{file}, row {i}", row["bytes"]) for i, row in enumerate(table["img"].to_pylist())]
+        labels.append(table["label"].to_numpy())
+    labels = np.concatenate(labels)
+    found = np.unique(labels).tolist()
+    if found != list(range(len(classes))):
+        raise DataError(f"{files[0]}: labels {found}, expected 0 to {len(classes) - 1}")
+    return pictures, labels
+
+
+def _read_torchvision(folder, part, classes, download):
+    from torchvision.datasets import CIFAR10
+
+    try:  # torchvision compares the files' MD5 before it unpickles them
+        pictures = CIFAR10(folder, train=part == "train", download=download)
+    except RuntimeError as error:
+        raise DataError(f"{folder}/cifar-10-batches-py: {error}") from None
+    return [(f"{part} picture {i}", image) for i, image in enumerate(pictures.data)], np.array(pictures.targets)
+
+
+def _class_names(folder):
+    names = {part: sorted(p.name for p in (folder / part).iterdir() if p.is_dir()) for part in ("train", "test")}
+    if names["train"] != names["test"]:
+        differ = sorted(set(names["train"]) ^ set(names["test"]))
+        raise DataError(f"{folder}: classes in only one of train and test: {', '.join(differ)}")
+    if len(names["train"]) < 2:
+        raise DataError(f"{folder / 'train'}: {len(names['train'])} class folders, at least 2 are needed")
+    return names["train"]
+
+
+def _read_class_folders(folder, part, classes, download):
+    pictures, labels = [], []
+    for label, name in enumerate(classes):
+        files = sorted(p for p in (folder / part / name).iterdir() if p.suffix.lower() in ENDINGS)
+        if not files:
+            raise DataError(f"{folder / part / name}: no picture in this class folder")
+        pictures += [(str(file), file.read_bytes()) for file in files]
+        labels += [label] * len(files)
+    return pictures, np.array(labels)
+
+
+def load_imagenet_val(folder, size=224):
+    """ImageNet validation pictures listed in labels.csv: images (N, size, size, 3), labels (N,), by centre crop."""
+    import pandas as pd
+
+    folder = Path(folder)
+    table = pd.read_csv(folder / "labels.csv")
+    images = []
+    for name in table["image"]:
+        files = list((folder / "images").glob(Path(name).stem + ".*"))
+        if not files:
+            raise DataError(f"{folder / 'images'}: no file for {name}, which labels.csv lists")
+        image = decode(files[0].read_bytes(), files[0])
+        top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+        if min(top, left) < 0:
+            raise DataError(f"{files[0]}: {image.shape[1]}x{image.shape[0]} pixels, smaller than {size}")
+        images.append(image[top : top + size, left : left + size])
+    return np.stack(images), table["label"].to_numpy()
+
+
+# ---------------------------------------------------------------- drawing
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
+
+
+def style():
+    """One look for all figures; the palette survives colour blindness."""
+    sns.set_theme(style="ticks", palette="colorblind", rc={"figure.dpi": 80, "axes.titlesize": 11, "font.size": 10})
+
+
+def show_pictures(images, titles, columns=8, size=1.3, title=None):
+    """A grid of pictures with a title each."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * (size + 0.3)), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, text in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(image)
+        axis.set_title(text, fontsize=9)
+    if title:
+        figure.suptitle(title)
+    figure.tight_layout()
+    plt.show()
+
+
+def show_curves(curves, title, ylabel="validation accuracy (%)", xlabel="epoch"):
+    """Lines over epochs: {name: values}, one value an epoch."""
+    figure, axis = plt.subplots(figsize=(6.5, 3.4))
+    for (name, values), marker in zip(curves.items(), itertools.cycle("os^Dv")):
+        axis.plot(np.arange(1, len(values) + 1), values, marker=marker, markersize=4, label=name)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.legend(frameon=False, fontsize=9)
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
+
+
+def show_bars(metrics, title, xlabel, chance=None, chance_label="chance"):
+    """Results with their intervals as points on a line: {label: dict(value, low, high)}."""
+    figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.36 * len(metrics)))
+    for row, m in enumerate(metrics.values()):
+        axis.plot([m["low"], m["high"]], [row, row], color=BLUE, linewidth=2)
+        axis.plot(m["value"], row, "o", color=BLUE)
+        axis.annotate(f"{m['value']:.1f}", (m["value"], row), (0, 6), textcoords="offset points", ha="center", size=9)
+    axis.set_yticks(range(len(metrics)), list(metrics))
+    axis.invert_yaxis()
+    axis.margins(x=0.08, y=0.15)
+    if chance is not None:
+        axis.axvline(chance, color=GREY, linestyle=":", label=chance_label)
+        axis.legend(frameon=False, fontsize=9)
+    axis.set(title=title, xlabel=xlabel)
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
+
+
+def show_shares(shares, even, title):
+    """Histograms of the attention that falls where it should, one value a picture: {name: shares from 0 to 1}."""
+    figure, axis = plt.subplots(figsize=(6.5, 2.8))
+    for (name, values), colour in zip(shares.items(), (BLUE, ORANGE, GREEN), strict=False):
+        axis.hist(100 * values, bins=np.arange(0, 101, 2.5), color=colour, alpha=0.7, label=name)
+    axis.axvline(100 * even, color=GREY, linestyle=":", label="spread evenly")
+    axis.set(title=title, xlabel="share of attention (%)", ylabel="pictures")
+    axis.legend(frameon=False, fontsize=9)
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
+
+
+def show_attention(images, maps, titles, title):
+    """Pictures above their attention maps (h, w), which are enlarged to the picture's size without smoothing."""
+    figure, axes = plt.subplots(2, len(images), figsize=(1.5 * len(images), 3.4))
+    for column, (image, weights, text) in enumerate(zip(images, maps, titles, strict=True)):
+        axes[0, column].imshow(image)
+        axes[0, column].set_title(text, fontsize=9)
+        axes[1, column].imshow(weights, cmap="viridis", vmin=0)
+    for axis in axes.flat:
+        axis.axis("off")
+    figure.suptitle(title)
+    figure.tight_layout()
+    plt.show()
+
+
+def show_confusion(matrix, classes, title):
+    """The mistakes of a confusion matrix (rows: truth); what is right, the diagonal, is left out."""
+    off = matrix * (1 - np.eye(len(classes), dtype=int))
+    true, predicted = np.unravel_index(off.argmax(), off.shape)
+    figure, axis = plt.subplots(figsize=(5.6, 4.4))
+    sns.heatmap(off, annot=True, fmt="d", cmap="Blues", cbar=False, ax=axis, annot_kws={"size": 8})
+    axis.set_xticklabels(classes, rotation=45, ha="right")
+    axis.set_yticklabels(classes, rotation=0)
+    most = f"most often: {classes[true]} taken for {classes[predicted]}, {off.max()} times"
+    axis.set(title=f"{title};\n{most}", xlabel="predicted", ylabel="true")
+    figure.tight_layout()
+    plt.show()
+
+
+def show_distances(distances):
+    """Mean attention distance of each head over the layers: {name: (L, h) as a share of the picture's width}."""
+    figure, axes = plt.subplots(1, len(distances), figsize=(4.2 * len(distances), 3.1), sharey=True, squeeze=False)
+    for axis, (name, values) in zip(axes[0], distances.items(), strict=True):
+        layers = np.arange(1, len(values) + 1)
+        axis.plot(np.repeat(layers, values.shape[1]), 100 * values.flatten(), "o", color=BLUE, markersize=4, alpha=0.7)
+        axis.plot(layers, 100 * values.mean(1), color=ORANGE, label="mean of the heads")
+        axis.set(title=name, xlabel="layer")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set_ylabel("distance (% of picture width)")
+    axes[0, 0].legend(frameon=False)
+    figure.suptitle("How far each head (a dot) looks")
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
+
+
+def show_similarities(similarities, shown=6):
+    """Cosine similarity of one patch's position vector to all, for patches on the diagonal: {name: (n, n, n, n)}."""
+    figure, axes = plt.subplots(len(similarities), shown, figsize=(8.5, 1.7 * len(similarities)), squeeze=False)
+    for row, (name, values) in enumerate(similarities.items()):
+        for axis, place in zip(axes[row], np.linspace(0, len(values) - 1, shown).round().astype(int), strict=True):
+            axis.imshow(values[place, place].astype(float), cmap="viridis", vmin=-1, vmax=1)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_title(f"patch ({place}, {place})", fontsize=8)
+        axes[row, 0].set_ylabel(name, fontsize=9)
+    figure.suptitle("Similarity of position vectors (yellow: alike)")
+    figure.tight_layout()
+    plt.show()

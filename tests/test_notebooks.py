@@ -1,0 +1,35 @@
+"""After a room's code notebook has run here under tiny: what it left behind.
+
+The notebooks themselves are run by nbmake (`make test` passes --nbmake); conftest.py sees to it that these tests come
+after the notebooks of their room, on the same process.
+"""
+
+import json
+
+import pytest
+from test_structure import assert_record
+
+import course
+
+
+@pytest.mark.parametrize("room", course.existing_rooms())
+def test_code_left_a_fresh_record(room, request, session_start):
+    path = course.ROOT / room / "code.ipynb"
+    if not any(item.path == path for item in request.session.items):
+        pytest.skip(f"{room}/code.ipynb was not run in this session")
+    record = path.parent / "results" / "tiny" / "record.json"
+    assert record.exists(), f"{room}/code.ipynb ran and left no results/tiny/record.json"
+    assert record.stat().st_mtime > session_start, f"{record} is from an earlier run"
+    assert_record(json.loads(record.read_text()), room, "tiny")
+
+
+@pytest.mark.parametrize("room", course.existing_rooms())
+def test_code_comes_before_report_and_this(room, request):
+    """The order on this process, on which the tests above and the report depend."""
+    names = [item.path.name for item in request.session.items if room in (item.path.parent.name, item.path.name)]
+    if "code.ipynb" not in names:
+        pytest.skip(f"{room}/code.ipynb was not run in this session")
+    here = request.session.items.index(request.node)
+    code = next(i for i, item in enumerate(request.session.items) if item.path == course.ROOT / room / "code.ipynb")
+    assert names.index("code.ipynb") < names.index("report.ipynb")
+    assert code < here
