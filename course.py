@@ -223,6 +223,17 @@ def execute(room):
             part = path.with_name(path.name + ".part")
             part.write_text(text)
             os.replace(part, path)
+            if name == "report":
+                save_first_figure(notebook, path.parent / "figures" / "report.png")
+
+
+def save_first_figure(notebook, path):
+    """Write the first picture of a notebook's outputs to a file, for the README of its room."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pictures = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    if pictures:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(base64.b64decode(pictures[0]))
 
 
 def clean(notebook):
@@ -336,11 +347,11 @@ def run_words(record):
 
 
 def result_rows(room, headline, profiles=("full", "demo")):
-    """Rows of the results table: all metrics, or (headline) those with a target, else the first."""
+    """Rows of a results table: the headline metrics of the room, or (headline) of these the ones with a target."""
     record = load_result(room, profiles)
     if record is None:
         return []
-    metrics = list(record["metrics"].values())
+    metrics = [metric for metric in record["metrics"].values() if metric["headline"]]
     if headline:
         metrics = [metric for metric in metrics if "target" in metric] or metrics[:1]
     rows = []

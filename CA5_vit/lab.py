@@ -115,17 +115,20 @@ class Run:
 
     # -------- data
 
-    def find_data(self, name):
+    def find_data(self, name, optional=False):
         """The folder of a real data set, or None where this profile takes embedded data.
 
-        demo never looks; tiny takes real data when it is there; full raises LabError when it is missing.
+        demo never looks; tiny takes real data when it is there; full raises LabError when it is missing and not
+        optional. With NNDL_DOWNLOAD=1 full also gets the path of a folder that is still to be filled.
         """
         folder = self.data_root / name
         if self.profile == "demo":
             return None
-        if folder.is_dir() or (self.profile == "full" and self.download):
+        if folder.is_dir():
             return folder
-        if self.profile == "full":
+        if self.profile == "full" and not optional:
+            if self.download:
+                return folder
             raise LabError(
                 f"profile full needs real data: no folder {folder}; set NNDL_DATA, or NNDL_DOWNLOAD=1 to fetch it"
             )
@@ -155,13 +158,17 @@ class Run:
 
     # -------- results
 
-    def metric(self, name, estimate, unit, label, data, target=None):
-        """Note a result. estimate: dict(value, low, high, n, interval), as from `over_items` or `over_seeds`."""
-        entry = dict(estimate, unit=unit, label=label, data=data)
+    def metric(self, name, estimate, unit, label, data, target=None, headline=False):
+        """Note a result.
+
+        estimate: dict(value, low, high, n, interval), as from `over_items` or `over_seeds`.
+        target: dict(value, source), what the assignment asks for. headline: shown in the room's README.
+        """
+        entry = dict(estimate, unit=unit, label=label, data=data, headline=headline or target is not None)
         if data not in self.data:
             raise LabError(f"metric {name}: data {data!r} was not announced with use_data")
-        if not entry["low"] <= entry["value"] <= entry["high"]:
-            raise LabError(f"metric {name}: value outside its interval, or not a number: {entry}")
+        if not -np.inf < entry["low"] <= entry["value"] <= entry["high"] < np.inf:
+            raise LabError(f"metric {name}: value outside its interval, or not finite: {entry}")
         if target is not None:
             entry["target"] = target
         self.metrics[name] = entry
@@ -196,13 +203,14 @@ class Run:
         )
         if self.device.type == "cuda":
             record["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
+        written = json.dumps(record, indent=1, allow_nan=False) + "\n"
         if self.accelerator.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, arrays in self.arrays.items():
                 with replaced(self.folder / f"{name}.npz") as part, open(part, "wb") as file:
                     np.savez_compressed(file, **arrays)
             with replaced(self.folder / "record.json") as part:
-                part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+                part.write_text(written)
             shutil.rmtree(self.folder / "state", ignore_errors=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
@@ -217,7 +225,8 @@ class Checkpoint:
     """
 
     def __init__(self, run, name, config, extra):
-        self.run, self.extra, self.folder = run, extra, run.folder / "state" / name
+        self.run, self.extra = run, extra
+        self.folder = run.folder / "state" / re.sub(r"[^\w.]+", "-", name)
         self.config = json.dumps(config, sort_keys=True, default=str)
         self.done = 0
         saved = sorted(self.folder.glob("epoch-????"))
@@ -244,7 +253,10 @@ class Checkpoint:
         accelerator.wait_for_everyone()
         accelerator.save_state(str(part))
         if accelerator.is_main_process:
-            extra = {k: v if isinstance(v, list) else v.state_dict() for k, v in self.extra.items()}
+            extra = {  # lists by way of JSON: NumPy's numbers could not be loaded again
+                name: json.loads(json.dumps(value)) if isinstance(value, list) else value.state_dict()
+                for name, value in self.extra.items()
+            }
             torch.save(dict(config=self.config, done=done, extra=extra), part / "extra.pt")
             if final.exists():
                 shutil.rmtree(final)

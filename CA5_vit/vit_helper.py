@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import seaborn as sns
 from matplotlib.colors import hsv_to_rgb
@@ -147,12 +148,20 @@ def load_cifar10(folder, n_val=5000, limit=None, download=False, seed=0):
         raise DataError(f"{folder}: neither plain_text/*.parquet, cifar-10-batches-py/ nor train/ and test/ is there")
 
     pictures, labels = read(folder, "train", classes, download)
+    fewest = np.bincount(labels, minlength=len(classes))
+    if fewest.min() < 2:
+        raise DataError(f"{folder}: train has {fewest.min()} picture of class {classes[fewest.argmin()]}, 2 are needed")
+    if limit and limit < len(classes):
+        raise DataError(f"limit={limit}: at least one picture for each of the {len(classes)} classes is needed")
     train, val = train_test_split(
         np.arange(len(labels)), test_size=min(n_val, len(labels) // 5), stratify=labels, random_state=seed
     )
     parts = [_decoded(pictures, labels, index, limit, seed) for index in (train, val)]
     pictures, labels = read(folder, "test", classes, download)
     parts.append(_decoded(pictures, labels, np.arange(len(labels)), limit, seed))
+    size = parts[0][0].shape[1:3]
+    if parts[2][0].shape[1:3] != size or size[0] != size[1]:
+        raise DataError(f"{folder}: pictures must be square and alike: train {size}, test {parts[2][0].shape[1:3]}")
     first = pictures[0][1]
     if isinstance(first, bytes):
         kind = Image.open(io.BytesIO(first)).format
@@ -175,9 +184,9 @@ def _decoded(pictures, labels, index, limit, seed):
     if limit and limit < len(index):
         index, _ = train_test_split(index, train_size=limit, stratify=labels[index], random_state=seed)
     images = [decode(data, where) for where, data in (pictures[i] for i in index)]
-    sizes = {image.shape for image in images}
-    if len(sizes) > 1:
-        raise DataError(f"{pictures[0][0]}: pictures of different sizes in one data set: {sorted(sizes)[:3]}")
+    for image, i in zip(images, index, strict=True):
+        if image.shape != images[0].shape:
+            raise DataError(f"{pictures[i][0]}: size {image.shape}, others have {images[0].shape}")
     return np.stack(images), labels[index].astype(np.int64)
 
 
@@ -190,7 +199,10 @@ def _read_parquet(folder, part, classes, download):
         raise DataError(f"{folder}: no {part}-*.parquet")
     pictures, labels = [], []
     for file in files:
-        table = pq.read_table(file)
+        try:
+            table = pq.read_table(file)
+        except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+            raise DataError(f"{file}: not a readable parquet file ({error})".replace("\n", " ")) from None
         missing = {"img", "label"} - set(table.column_names)
         if missing:
             raise DataError(f"{file}: no column {', '.join(sorted(missing))}")
@@ -236,10 +248,13 @@ def _read_class_folders(folder, part, classes, download):
 
 def load_imagenet_val(folder, size=224):
     """ImageNet validation pictures listed in labels.csv: images (N, size, size, 3), labels (N,), by centre crop."""
-    import pandas as pd
-
     folder = Path(folder)
+    if not (folder / "labels.csv").exists():
+        raise DataError(f"{folder / 'labels.csv'} is missing")
     table = pd.read_csv(folder / "labels.csv")
+    missing = {"image", "label"} - set(table.columns)
+    if missing:
+        raise DataError(f"{folder / 'labels.csv'}: no column {', '.join(sorted(missing))}")
     images = []
     for name in table["image"]:
         files = list((folder / "images").glob(Path(name).stem + ".*"))
@@ -250,7 +265,7 @@ def load_imagenet_val(folder, size=224):
         if min(top, left) < 0:
             raise DataError(f"{files[0]}: {image.shape[1]}x{image.shape[0]} pixels, smaller than {size}")
         images.append(image[top : top + size, left : left + size])
-    return np.stack(images), table["label"].to_numpy()
+    return np.stack(images), table["label"].to_numpy(copy=True)
 
 
 # ---------------------------------------------------------------- drawing

@@ -103,7 +103,7 @@ def test_run_builds_pages_and_leaves_the_notebooks(small_course, capsys):
     before = {path: path.read_bytes() for path in small_course.glob("*.ipynb")}
     course.run("CA6_vae", "tiny")
     build = small_course.parent / "_build"
-    assert "tiny" in (build / "CA6_vae" / "description.html").read_text()
+    assert "<pre>tiny\n</pre>" in (build / "CA6_vae" / "description.html").read_text()
     assert "CA6_vae/report.html" in (build / "index.html").read_text()
     assert {path: path.read_bytes() for path in small_course.glob("*.ipynb")} == before
     assert "CA6_vae/code.ipynb  cell 2/2  0:0" in capsys.readouterr().out
@@ -194,6 +194,7 @@ def test_headline_rows_are_those_with_a_target(small_course):
     record = json.loads(json.dumps(RECORD))
     record["metrics"]["loss"] = record["metrics"]["accuracy"] | {"label": "loss"}
     del record["metrics"]["loss"]["target"]
+    record["metrics"]["aside"] = record["metrics"]["loss"] | {"label": "aside", "headline": False}
     put(small_course, "demo", record)
     assert [row[1] for row in course.result_rows("CA6_vae", True)] == ["accuracy"]
     assert [row[1] for row in course.result_rows("CA6_vae", False)] == ["accuracy", "loss"]

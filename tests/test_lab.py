@@ -47,7 +47,7 @@ def finished(lab, profile="demo", value=1.0):
     """A run with one metric, finished."""
     run = lab.start(SETTINGS, profile)
     run.use_data("toy", "embedded", {"test": 3}, [np.arange(3)])
-    run.metric("m", lab.over_items([value, value]), "", "a metric", "toy")
+    run.metric("m", lab.over_items([value, value]), "", "a metric", "toy", headline=True)
     run.save_arrays("curve", y=[1, 2])
     return run.finish()
 
@@ -235,6 +235,14 @@ def test_metric_refuses_unknown_data(lab):
     run = lab.start(SETTINGS)
     with pytest.raises(lab.LabError, match="data 'toy' was not announced"):
         run.metric("m", lab.over_items([1.0]), "", "m", "toy")
+
+
+def test_a_metric_with_a_target_is_a_headline(lab):
+    run = lab.start(SETTINGS)
+    run.use_data("toy", "embedded", {"test": 3}, [np.arange(3)])
+    run.metric("plain", lab.over_items([1.0]), "", "m", "toy")
+    run.metric("aimed", lab.over_items([1.0]), "", "m", "toy", target={"value": 2, "source": "the assignment"})
+    assert [metric["headline"] for metric in run.metrics.values()] == [False, True]
 
 
 def test_stages_add_up(lab):

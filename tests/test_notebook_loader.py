@@ -28,6 +28,7 @@ def test_runs_nothing_else(make_notebook, tmp_path):
         f"_ = {touch}",
         f"x = {touch}",
         f"_, axes = {touch}, 1",
+        f"A, axes = {touch}, 1",
         f"def f():\n    return 1\n{touch}",
         f"if True:\n    {touch}",
         f"LIST[0] = {touch}",

@@ -248,6 +248,7 @@ def assert_record(record, room, profile):
     assert not errors, "; ".join(f"{error.json_path}: {error.message}" for error in errors)
     assert (record["assignment"], record["profile"]) == (room, profile)
     assert set(record["overrides"]) <= set(record["settings"])
+    assert any(metric["headline"] for metric in record["metrics"].values()), "no metric is for the room's README"
     for name, metric in record["metrics"].items():
         assert metric["low"] <= metric["value"] <= metric["high"], f"{name}: {metric}"
         assert metric["data"] in record["data"], f"{name}: data {metric['data']!r} is not in the record"
@@ -290,6 +291,7 @@ RECORD = {
             "unit": "%",
             "label": "accuracy",
             "data": "shapes",
+            "headline": True,
             "target": {"value": 90, "source": "the assignment"},
         }
     },
@@ -341,6 +343,8 @@ def test_a_good_record_passes():
         ("metrics/accuracy/target", 90),
         ("metrics/accuracy/target/source", None),
         ("metrics/accuracy/note", "x"),
+        ("metrics/accuracy/headline", None),
+        ("metrics/accuracy/headline", False),
     ],
 )
 def test_a_bad_record_does_not(path, value):

@@ -1,0 +1,1188 @@
+"""CA5_vit: what code.ipynb defines, held against PyTorch, timm and torchvision, or against a case done by hand.
+
+`test_notices_...`: a copy of the notebook's cell with one usual mistake must fail the same comparison.
+"""
+
+import io
+import json
+import linecache
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from hashlib import md5
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import scipy.stats
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from accelerate.state import AcceleratorState
+from matplotlib.colors import rgb_to_hsv
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
+from timm.layers import resample_abs_pos_embed
+from torch import nn
+from torch.testing import assert_close
+
+import course
+from notebook_loader import load_definitions
+
+ROOM = course.ROOT / "CA5_vit"
+REAL = Path(os.environ.get("NNDL_DATA", "/nowhere"))
+close = partial(assert_close, atol=1e-5, rtol=1e-4)
+
+
+def needs(folder):
+    return pytest.mark.skipif(not (REAL / folder).is_dir(), reason=f"no real data: NNDL_DATA has no {folder}")
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return load_definitions(ROOM / "code.ipynb")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def start(vit, tmp_path, monkeypatch):
+    """start(profile, overrides) begins a run whose results stay out of the checkout; vit.run and vit.cfg are set."""
+    for name in ("NNDL_PROFILE", "NNDL_SET", "NNDL_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(vit.lab, "HERE", tmp_path / "CA5_vit")
+
+    def begin(profile="tiny", overrides=""):
+        AcceleratorState._reset_state(True)
+        run = vit.lab.start(vit.SETTINGS, profile, overrides)
+        monkeypatch.setattr(vit, "run", run, raising=False)
+        monkeypatch.setattr(vit, "cfg", run.cfg, raising=False)
+        return run
+
+    yield begin
+    AcceleratorState._reset_state(True)
+
+
+def mutated(vit, function, *changes):
+    """The definitions of the cell that holds `function`, with each old text replaced by the new one."""
+    source = "".join(linecache.getlines(function.__code__.co_filename))
+    for old, new in changes:
+        if source.count(old) != 1:
+            pytest.fail(f"the notebook has changed: {old!r} stands {source.count(old)} times in the cell")
+        source = source.replace(old, new)
+    namespace = dict(vars(vit))
+    exec(compile(source, "mutant", "exec"), namespace)
+    return SimpleNamespace(**namespace)
+
+
+def shaken(model):
+    """Add noise to every parameter, so that none is at its first value (biases 0, norms 1)."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    return model.eval()
+
+
+# ---------------------------------------------------------------- patches, attention, stochastic depth
+
+
+@pytest.mark.parametrize("size, patch, dim", [(8, 4, 5), (24, 8, 64), (30, 3, 7), (16, 16, 2)])
+def test_patch_embedding_is_a_matrix_on_unfolded_patches(vit, size, patch, dim):
+    embed, x = vit.PatchEmbedding(size, patch, dim), torch.randn(2, 3, size, size)
+    columns = F.unfold(x, patch, stride=patch).transpose(1, 2)  # (B, N, 3*P*P)
+    close(embed(x), columns @ embed.proj.weight.reshape(dim, -1).T + embed.proj.bias)
+
+
+def assert_is_attention(Attention, dim, heads):
+    """Outputs and gradients against both of PyTorch's versions with the same weights."""
+    ours, x = Attention(dim, heads), torch.randn(2, 7, dim, requires_grad=True)
+    library = nn.MultiheadAttention(dim, heads, batch_first=True)
+    library.in_proj_weight.data, library.in_proj_bias.data = ours.qkv.weight.data, ours.qkv.bias.data
+    library.out_proj.load_state_dict(ours.proj.state_dict())
+    q, k, v = ours.qkv(x).chunk(3, dim=-1)
+    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, h, N, D/h)
+    fused = ours.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    out, direction = ours(x), torch.randn(2, 7, dim)
+    own = (x, ours.qkv.weight, ours.qkv.bias, ours.proj.weight)
+    gradients = torch.autograd.grad((out * direction).sum(), own)
+    in_library = (x, library.in_proj_weight, library.in_proj_bias, library.out_proj.weight)
+    for theirs, parameters in ((fused, own), (library(x, x, x)[0], in_library)):
+        close(out, theirs)
+        for ours_, theirs_ in zip(gradients, torch.autograd.grad((theirs * direction).sum(), parameters)):
+            close(ours_, theirs_)
+
+
+@pytest.mark.parametrize("dim, heads", [(48, 3), (64, 1), (32, 8), (6, 6)])
+def test_attention(vit, dim, heads):
+    assert_is_attention(vit.Attention, dim, heads)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("(D // self.heads) ** -0.5", "1.0"),
+        ("(D // self.heads) ** -0.5", "D ** -0.5"),
+        ("nn.Softmax(dim=-1)", "nn.Softmax(dim=-2)"),
+        ("reshape(B, N, 3, self.heads, D // self.heads)", "reshape(B, N, self.heads, 3, -1).transpose(2, 3)"),
+        ("out.transpose(1, 2)", "out"),
+    ],
+    ids=["no scaling", "scaled by the whole dim", "softmax over queries", "heads before qkv", "heads not put back"],
+)
+def test_notices_wrong_attention(vit, old, new):
+    wrong = mutated(vit, vit.Attention.forward, (old, new)).Attention
+    with pytest.raises(AssertionError):
+        assert_is_attention(wrong, 48, 3)
+
+
+def assert_drops_paths(DropPath, p=0.3):
+    """Whole pictures are dropped, with the right share and an unchanged mean; nothing happens in eval mode."""
+    drop, x = DropPath(p), torch.ones(20000, 2, 2)
+    out = drop(x).flatten(1)
+    assert (out == out[:, :1]).all(), "not per picture"
+    assert abs((out[:, 0] == 0).float().mean() - p) < 0.015, "share"  # 4.6 standard errors
+    assert abs(out.mean() - 1) < 0.02, "expectation"
+    assert torch.equal(drop.eval()(x), x), "eval mode"
+
+
+def test_drop_path(vit):
+    assert_drops_paths(vit.DropPath)
+    x = torch.randn(3, 2)
+    assert torch.equal(vit.DropPath(0.0)(x), x)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        (" / (1 - self.p)", ""),
+        ("torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device)", "torch.rand_like(x)"),
+        ("torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device)", "torch.rand(())"),
+        (">= self.p", "< self.p"),
+        ("not self.training or ", ""),
+    ],
+    ids=["not rescaled", "per number", "per batch", "drops the others", "in eval too"],
+)
+def test_notices_wrong_drop_path(vit, old, new):
+    wrong = mutated(vit, vit.DropPath.forward, (old, new)).DropPath
+    with pytest.raises(AssertionError):
+        assert_drops_paths(wrong)
+
+
+# ---------------------------------------------------------------- block and whole model against timm
+
+
+def assert_is_timms_block(Block):
+    theirs = timm.models.vision_transformer.Block(
+        24, num_heads=3, mlp_ratio=4, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)
+    )
+    ours, x = Block(24, 3, 96).eval(), torch.randn(2, 5, 24)
+    ours.load_state_dict(shaken(theirs).state_dict())
+    close(ours(x), theirs(x))
+
+
+def test_block(vit):
+    assert_is_timms_block(vit.Block)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (
+            ("x = x + self.drop_path(self.attn(self.norm1(x)))", "x = self.norm1(x + self.drop_path(self.attn(x)))"),
+            ("return x + self.drop_path(self.mlp(self.norm2(x)))", "return self.norm2(x + self.mlp(x))"),
+        ),
+        (("return x + self.drop_path(self.mlp", "return self.drop_path(self.mlp"),),
+        (("nn.GELU()", "nn.ReLU()"),),
+    ],
+    ids=["post-norm", "no residual", "ReLU"],
+)
+def test_notices_wrong_block(vit, changes):
+    wrong = mutated(vit, vit.Block.forward, *changes).Block
+    with pytest.raises(AssertionError):
+        assert_is_timms_block(wrong)
+
+
+TINY = dict(patch_size=16, dim=192, depth=12, heads=3, mlp_dim=768)
+
+
+@torch.no_grad()
+def assert_is_timms_vit_tiny(VisionTransformer, size):
+    theirs = shaken(timm.create_model("vit_tiny_patch16_224", img_size=size))
+    ours = VisionTransformer(size, num_classes=1000, **TINY).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    x = torch.randn(2, 3, size, size)
+    assert_close(ours(x), theirs(x), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [96, 224])
+def test_vit_tiny(vit, size):
+    assert_is_timms_vit_tiny(vit.VisionTransformer, size)
+
+
+CLASS_FIRST = "torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)"
+CLASS_LAST = "torch.cat([x, self.cls_token.expand(len(x), -1, -1)], dim=1)"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (("x = x + self.pos_embed", "pass"),),
+        ((CLASS_FIRST, CLASS_LAST), ("x[:, 0]", "x[:, -1]")),
+        (("x[:, 0]", "x[:, 1]"),),
+        (("x = self.norm(x)", "pass"),),
+    ],
+    ids=["no positions", "class token at the end", "reads a patch", "no last norm"],
+)
+def test_notices_wrong_model(vit, changes):
+    wrong = mutated(vit, vit.VisionTransformer.forward, *changes).VisionTransformer
+    with pytest.raises(AssertionError):
+        assert_is_timms_vit_tiny(wrong, 96)
+
+
+def test_notices_post_norm_in_the_model(vit, monkeypatch):
+    change = ("x = x + self.drop_path(self.attn(self.norm1(x)))", "x = self.norm1(x + self.attn(x))")
+    monkeypatch.setattr(vit, "Block", mutated(vit, vit.Block.forward, change).Block)
+    with pytest.raises(AssertionError):
+        assert_is_timms_vit_tiny(vit.VisionTransformer, 96)
+
+
+def test_vit_base_has_the_published_size(vit, monkeypatch):
+    monkeypatch.setattr(vit.VisionTransformer, "reset_parameters", lambda self: None)  # only counted
+    model = vit.VisionTransformer(224, num_classes=1000, **vit.VIT_BASE)
+    assert vit.count_parameters(model) == 86_567_656
+    with torch.device("meta"):
+        theirs = timm.create_model("vit_base_patch16_224")
+    shapes = [{name: tensor.shape for name, tensor in m.state_dict().items()} for m in (model, theirs)]
+    assert shapes[0] == shapes[1]
+
+
+def test_count_leaves_frozen_parameters_out(vit):
+    model = nn.Linear(3, 2)
+    model.bias.requires_grad_(False)
+    assert vit.count_parameters(model) == 6
+
+
+SMALL = dict(image_size=16, patch_size=4, num_classes=5, dim=12, depth=2, heads=3, mlp_dim=24)
+
+
+def test_mean_pooling(vit):
+    """timm's model without class token; its last norm stands before the mean with fc_norm=False."""
+    theirs = timm.models.VisionTransformer(
+        img_size=16, patch_size=4, num_classes=5, embed_dim=12, depth=2, num_heads=3, mlp_ratio=2,
+        class_token=False, global_pool="avg", fc_norm=False,
+    )  # fmt: skip
+    ours = vit.VisionTransformer(**SMALL, pooling="mean").eval()
+    ours.load_state_dict(shaken(theirs).state_dict())
+    x = torch.randn(2, 3, 16, 16)
+    close(ours(x), theirs(x))
+    assert ours.cls_token is None and ours.pos_embed.shape == (1, 16, 12)
+    assert vit.VisionTransformer(**SMALL).pos_embed.shape == (1, 17, 12)
+
+
+def test_drop_path_grows_linearly(vit):
+    blocks = vit.VisionTransformer(**(SMALL | dict(depth=5)), drop_path=0.2).blocks
+    assert [block.drop_path.p for block in blocks] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
+
+
+@pytest.mark.parametrize("pooling", ["class", "mean"])
+def test_only_positions_tell_the_order_of_patches(vit, pooling):
+    x, order = torch.randn(2, 3, 16, 16), torch.randperm(16)
+    moved = vit.shuffle_patches(x, 4, order)
+    for new, old in enumerate(order.tolist()):  # by hand: patch `old` stands at place `new`
+        at = [(slice(4 * (p // 4), 4 * (p // 4) + 4), slice(4 * (p % 4), 4 * (p % 4) + 4)) for p in (new, old)]
+        assert torch.equal(moved[:, :, *at[0]], x[:, :, *at[1]])
+    for positions in (False, True):
+        model = shaken(vit.VisionTransformer(**SMALL, pooling=pooling, positions=positions))
+        change = (model(moved) - model(x)).abs().max()
+        assert change > 1e-3 if positions else change < 1e-5
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(patch_size=5), "patch_size 5 does not divide image_size 16"),
+        (dict(heads=5), "heads 5 does not divide dim 12"),
+        (dict(pooling="max"), "pooling 'max'"),
+    ],
+)
+def test_bad_shape_is_named(vit, change, words):
+    with pytest.raises(ValueError, match=words):
+        vit.VisionTransformer(**(SMALL | change))
+
+
+# ---------------------------------------------------------------- weights: loading, positions, transfer
+
+
+@pytest.mark.parametrize("old, new", [(14, 6), (4, 7), (14, 24), (5, 5)])
+def test_resized_positions_are_timms(vit, old, new):
+    positions = torch.randn(1, 1 + old * old, 8)
+    ours = vit.resize_positions(positions, new)
+    close(ours, resample_abs_pos_embed(positions, new_size=[new, new], num_prefix_tokens=1))
+    assert torch.equal(ours[:, 0], positions[:, 0])
+    if old == new:
+        close(ours, positions)
+
+
+def test_from_pretrained_keeps_all_but_head_and_grid(vit):
+    source = shaken(vit.VisionTransformer(**SMALL))
+    state = source.state_dict()
+    shape = {name: SMALL[name] for name in ("patch_size", "dim", "depth", "heads", "mlp_dim")}
+    model = vit.from_pretrained(state, shape, 24, 3, "here")
+    assert model(torch.randn(2, 3, 24, 24)).tolist() == [[0.0] * 3] * 2  # the new head says nothing yet
+    for name, tensor in model.state_dict().items():
+        if not name.startswith(("head.", "pos_embed")):
+            assert torch.equal(tensor, state[name]), name
+    close(model.pos_embed, resample_abs_pos_embed(source.pos_embed, new_size=[6, 6], num_prefix_tokens=1))
+
+
+SPOILED = {
+    "wrong shape": ("blocks.1.mlp.fc1.weight", lambda state, name: state.update({name: torch.zeros(3, 3)})),
+    "missing": ("blocks.0.attn.qkv.bias", lambda state, name: state.pop(name)),
+    "extra": ("blocks.2.norm1.weight", lambda state, name: state.update({name: torch.zeros(12)})),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+@pytest.mark.parametrize("transfer", [False, True], ids=["load_weights", "from_pretrained"])
+def test_weights_that_do_not_fit_are_named(vit, kind, transfer):
+    model = vit.VisionTransformer(**SMALL)
+    state, before = dict(model.state_dict()), [p.clone() for p in model.parameters()]
+    name, spoil = SPOILED[kind]
+    spoil(state, name)
+    with pytest.raises(ValueError) as error:
+        if transfer:
+            shape = {key: SMALL[key] for key in ("patch_size", "dim", "depth", "heads", "mlp_dim")}
+            vit.from_pretrained(state, shape, 24, 3, "some.safetensors")
+        else:
+            vit.load_weights(model, state, "some.safetensors")
+    message = str(error.value)
+    assert "some.safetensors" in message and name in message and "\n" not in message
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters())), "nothing may be half loaded"
+
+
+def test_transfer_without_positions_is_named(vit):
+    state = dict(vit.VisionTransformer(**SMALL).state_dict())
+    del state["pos_embed"]
+    shape = {key: SMALL[key] for key in ("patch_size", "dim", "depth", "heads", "mlp_dim")}
+    with pytest.raises(ValueError, match=r"some\.safetensors: pos_embed"):
+        vit.from_pretrained(state, shape, 24, 3, "some.safetensors")
+
+
+def test_missing_weights_file_is_named(vit, tmp_path, monkeypatch):
+    monkeypatch.setattr(vit, "run", SimpleNamespace(find_data=lambda name: None, download=False), raising=False)
+    assert vit.imagenet_weights() is None
+    monkeypatch.setattr(vit.run, "find_data", lambda name: tmp_path / name)
+    with pytest.raises(vit.helper.DataError, match=r"vit_tiny_patch16_224\.safetensors is missing"):
+        vit.imagenet_weights()
+
+
+# ---------------------------------------------------------------- batches and augmentation
+
+
+def assert_crops_and_flips(crop_and_flip, pad=2, n=600):
+    """Only shifts and flips come out, all of them, evenly, and each picture has a draw of its own."""
+    x = torch.randint(0, 256, (n, 3, 6, 6), dtype=torch.uint8)
+    out, padded = crop_and_flip(x, pad), F.pad(x, (pad, pad, pad, pad))
+    found = torch.zeros(n, 2 * pad + 1, 2 * pad + 1, 2, dtype=torch.bool)
+    for top in range(2 * pad + 1):
+        for left in range(2 * pad + 1):
+            window = padded[:, :, top : top + 6, left : left + 6]
+            for flip, candidate in enumerate((window, window.flip(3))):
+                found[:, top, left, flip] = (out == candidate).flatten(1).all(1)
+    assert out.shape == x.shape and out.dtype == torch.uint8
+    assert (found.flatten(1).sum(1) == 1).all(), "something else than a shift and a flip"
+    assert scipy.stats.chisquare(found.sum(0).flatten()).pvalue > 1e-4, "not drawn evenly, or not for each picture"
+
+
+def test_crop_and_flip(vit):
+    assert_crops_and_flips(vit.crop_and_flip)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("(2, B, 1))", "(2, 1, 1)).expand(2, B, 1)"),
+        ("torch.rand(B, 1) < 0.5", "torch.rand(1, 1).expand(B, 1) < 0.5"),
+        ("columns.flip(1)", "columns"),
+        ("columns.flip(1)", "columns.flip(0)"),
+        ("2 * pad + 1", "2 * pad"),
+        ("columns = left", "columns = top"),
+    ],
+    ids=["one shift a batch", "one coin a batch", "no flip", "flips the batch", "last shift missing", "diagonal only"],
+)
+def test_notices_wrong_crops(vit, old, new):
+    wrong = mutated(vit, vit.crop_and_flip, (old, new)).crop_and_flip
+    with pytest.raises(AssertionError):
+        assert_crops_and_flips(wrong)
+
+
+@pytest.mark.parametrize("options", [{}, dict(crop=2), dict(randaugment=9), dict(size=24), dict(size=16)])
+def test_batches(vit, options):
+    images = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
+    images[3], images[7] = 0, 255
+    before = images.copy()
+    x, y = vit.Batches(images, np.arange(10), **options).__getitems__([3, 7, 1])
+    side = options.get("size", 16)
+    assert x.shape == (3, 3, side, side) and x.dtype == torch.float32 and y.tolist() == [3, 7, 1]
+    assert x.min() >= -1 and x.max() <= 1
+    assert np.array_equal(images, before), "the data set itself must stay as it is"
+    if not options.get("crop") and not options.get("randaugment"):
+        close(x[0], torch.full_like(x[0], -1))
+        close(x[1], torch.full_like(x[1], 1))
+    if options in ({}, dict(size=16)):
+        close(x[2].permute(1, 2, 0).numpy() * 127.5 + 127.5, images[1].astype(np.float32))
+
+
+def test_loader_hands_out_every_picture_once(vit):
+    batches = vit.Batches(np.zeros((10, 4, 4, 3), np.uint8), np.arange(10))
+    loader = torch.utils.data.DataLoader(batches, 3, shuffle=True, collate_fn=vit.as_it_is)
+    sizes, labels = zip(*((len(x), y.tolist()) for x, y in loader))
+    assert sizes == (3, 3, 3, 1) and sorted(np.concatenate(labels)) == list(range(10))
+
+
+def test_mixed_labels_follow_the_pixels(vit):
+    """Pictures of value 0 (class 0) and 1 (class 1): the mean pixel of a mixture is its probability of class 1."""
+    y = torch.tensor([0, 1] * 8)
+    x = y.float()[:, None, None, None].expand(-1, 3, 8, 8).contiguous()
+    kinds = set()
+    for _ in range(30):
+        mixture, labels = vit.mixed(x, y, 3, share=1.0)
+        assert labels.shape == (16, 3) and (labels >= 0).all()
+        close(labels.sum(1), torch.ones(16))
+        close(mixture.mean((1, 2, 3)), labels[:, 1])
+        kinds.add("CutMix" if set(mixture.unique().tolist()) == {0, 1} else "mixup")
+    assert kinds == {"CutMix", "mixup"}
+
+
+def test_share_of_mixed_batches(vit):
+    x, y = torch.rand(4, 3, 4, 4), torch.tensor([0, 1, 2, 0])
+    for _ in range(50):
+        same = vit.mixed(x, y, 3, share=0.0)
+        assert same[0] is x and same[1] is y
+    touched = sum(vit.mixed(x, y, 3, share=0.3)[1].ndim == 2 for _ in range(400))
+    assert 80 < touched < 160  # 120 expected, 4.3 standard deviations
+
+
+# ---------------------------------------------------------------- recipe and training
+
+
+@pytest.mark.parametrize("steps, warmup", [(100, 0.1), (37, 0.2), (10, 0.0), (1, 0.1)])
+def test_learning_rate_is_pytorchs_warmup_and_cosine(vit, steps, warmup):
+    first = max(1, round(warmup * steps))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+    linear = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / first, total_iters=first - 1)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps - first))
+    scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [linear, cosine], [first])
+    expected = []
+    for _ in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert [vit.learning_rate(step, steps, warmup) for step in range(steps)] == pytest.approx(expected, abs=1e-6)
+
+
+def test_weight_decay_is_for_matrices_only(vit):
+    for model in (vit.VisionTransformer(**SMALL), vit.VisionTransformer(**SMALL, pooling="mean"), vit.resnet18(8, 4)):
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        groups = {g["weight_decay"]: [names[id(p)] for p in g["params"]] for g in vit.parameter_groups(model, 0.3)}
+        assert sorted(groups[0.3] + groups[0.0]) == sorted(names.values()), "each parameter exactly once"
+        free = {name for name in names.values() if re.search(r"bias$|norm|bn|cls_token|pos_embed|downsample\.1", name)}
+        assert set(groups[0.0]) == free
+
+
+def toy_pictures(vit, n=24):
+    images = np.random.default_rng(0).integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
+    part = (images, np.arange(n) % 5)
+    return vit.helper.Pictures("toy", "embedded", list("abcde"), part, part, part)
+
+
+def test_accuracy_by_hand(vit, start):
+    start()
+    pictures, model = toy_pictures(vit), shaken(vit.VisionTransformer(**SMALL))
+    images, labels = pictures.test
+    x = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+    close(torch.from_numpy(vit.predict(model, images, batch_size=7)), model(x).detach())
+    correct = (model(x).argmax(1).numpy() == labels).sum()
+    assert vit.accuracy(model, (images, labels)) == pytest.approx(100 * correct / 24)
+
+
+def trained(vit, epochs=2, seed=0, heads=3, **recipe):
+    torch.manual_seed(seed)
+    model = vit.VisionTransformer(**(SMALL | dict(heads=heads)))
+    torch.seed()  # what train() draws must follow from its own seed
+    return vit.train("toy", model, toy_pictures(vit), vit.Recipe(epochs, batch_size=8, crop=1, **recipe), seed)
+
+
+def same_weights(a, b):
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters()))
+
+
+def test_training_follows_from_the_seed(vit, start, tmp_path):
+    models = []
+    for seed in (1, 1, 2):
+        start()
+        models.append(trained(vit, seed=seed)[0])
+        shutil.rmtree(tmp_path / "CA5_vit")
+    assert same_weights(models[0], models[1]) and not same_weights(models[0], models[2])
+
+
+def test_average_is_returned_when_asked_for(vit, start, tmp_path):
+    """With a decay of 1 - 1e-9 the average stays where the model was after its first step, of 1e-3 at most."""
+    start()
+    torch.manual_seed(0)
+    first = vit.VisionTransformer(**SMALL)
+    averaged, history = trained(vit, ema=1 - 1e-9)
+    for a, b in zip(first.parameters(), averaged.parameters()):
+        assert_close(a, b, atol=1.2e-3, rtol=0)
+    assert len(history) == 2 and history[0]["loss"] > 0
+    shutil.rmtree(tmp_path / "CA5_vit")
+    start()
+    plain, _ = trained(vit)
+    assert max((a - b).abs().max() for a, b in zip(first.parameters(), plain.parameters())) > 2e-3
+
+
+def test_training_is_taken_up_again(vit, start, tmp_path, monkeypatch):
+    """A training that dies after its second of three epochs ends like one that did not."""
+    start()
+    whole, _ = trained(vit, epochs=3, ema=0.5)
+    shutil.rmtree(tmp_path / "CA5_vit")
+    run = start()
+    save = type(run.checkpoint("x", [])).save
+
+    def dies(self, done):
+        save(self, done)
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vit.lab.Checkpoint, "save", dies)
+        with pytest.raises(KeyboardInterrupt):
+            trained(vit, epochs=3, ema=0.5)
+    start()
+    again, history = trained(vit, epochs=3, ema=0.5)
+    assert same_weights(whole, again) and len(history) == 3
+
+
+def test_state_of_another_network_is_not_used(vit, start, tmp_path):
+    """Another number of heads has the same parameters, and is another network all the same."""
+    start()
+    whole, _ = trained(vit, heads=2)
+    shutil.rmtree(tmp_path / "CA5_vit")
+    for heads in (3, 2):
+        start()
+        model, _ = trained(vit, heads=heads)
+    assert same_weights(whole, model)
+
+
+# ---------------------------------------------------------------- rivals and baselines
+
+
+def test_colour_histogram(vit):
+    images = np.random.default_rng(0).integers(0, 256, (4, 9, 7, 3), dtype=np.uint8)
+    for bins in (2, 4, 8):
+        ours = vit.colour_histogram(images, bins)
+        for row, image in zip(ours, images):
+            theirs, _ = np.histogramdd(image.reshape(-1, 3), bins=bins, range=[(0, 256)] * 3)
+            np.testing.assert_allclose(row, theirs.ravel() / theirs.sum())
+
+
+def test_resnets_have_the_published_size(vit):
+    with torch.device("meta"):
+        counts = [vit.count_parameters(build(64, 10)) for build in (vit.resnet18, vit.resnet50)]
+    assert counts == [11_173_962, 23_520_842]
+
+
+def test_resnet18_is_torchvisions_with_another_stem(vit):
+    ours, theirs = vit.resnet18(64, 10), torchvision.models.resnet18(num_classes=10)
+    theirs.conv1, theirs.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(4, 3, 32, 32)
+    close(ours(x), theirs(x), atol=1e-4)  # the batch's statistics
+    close(ours.eval()(x), theirs.eval()(x), atol=1e-4)  # the running ones
+
+
+@pytest.mark.parametrize("width", [8, 16])
+def test_rivals_give_logits(vit, width):
+    x = torch.randn(2, 3, 24, 24)
+    for model in (vit.resnet50(width, 4), vit.small_cnn(24, width, 4), vit.patch_mlp(24, 8, 4, width)):
+        assert model(x).shape == (2, 4)
+
+
+# ---------------------------------------------------------------- attention maps, rollout, distance
+
+
+def assert_rolls_out(rollout):
+    """Layer 1: token 1 looks at 2. Layer 2: token 0 looks at 1. So token 0 sees 2, through 1; by hand."""
+    maps = torch.eye(3).repeat(1, 2, 1, 1, 1)  # (B, L, h, N, N)
+    maps[0, 0, 0, 1], maps[0, 1, 0, 0] = torch.tensor([0.0, 0, 1]), torch.tensor([0.0, 1, 0])
+    close(rollout(maps)[0], torch.tensor([[0.5, 0.25, 0.25], [0, 0.5, 0.5], [0, 0, 1]]))
+    maps = torch.rand(2, 4, 3, 6, 6).softmax(-1)
+    steps = [(maps[1, layer].mean(0).numpy() + np.eye(6)) / 2 for layer in range(4)]
+    np.testing.assert_allclose(rollout(maps)[1], np.linalg.multi_dot(steps[::-1]), atol=1e-6)
+    close(rollout(maps).sum(-1), torch.ones(2, 6))
+
+
+def test_rollout(vit):
+    assert_rolls_out(vit.rollout)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("0.5 * (maps.mean(2) + torch.eye(maps.shape[-1], device=maps.device))", "maps.mean(2)"),
+        ("step[:, layer] @ result", "result @ step[:, layer]"),
+        ("maps.mean(2)", "maps.amax(2)"),
+        ("range(1, step.shape[1])", "range(1, step.shape[1] - 1)"),
+    ],
+    ids=["without identity", "wrong order", "maximum over heads", "last layer missing"],
+)
+def test_notices_wrong_rollout(vit, old, new):
+    wrong = mutated(vit, vit.rollout, (old, new)).rollout
+    with pytest.raises(AssertionError):
+        assert_rolls_out(wrong)
+
+
+def test_attention_maps_are_timms(vit):
+    theirs = timm.models.VisionTransformer(
+        img_size=16, patch_size=4, num_classes=5, embed_dim=12, depth=2, num_heads=3, mlp_ratio=2
+    )
+    ours = vit.VisionTransformer(**SMALL)
+    for block in theirs.blocks:
+        block.attn.qkv.weight.data *= 20  # far from even
+        block.attn.fused_attn = False
+    ours.load_state_dict(shaken(theirs).state_dict())
+    expected = []
+    for block in theirs.blocks:
+        block.attn.attn_drop.register_forward_hook(lambda _, __, out: expected.append(out))
+    x = torch.randn(2, 3, 16, 16)
+    theirs(x)
+    maps = vit.attention_maps(ours, x)
+    assert maps.shape == (2, 2, 3, 17, 17) and maps.std() > 0.05
+    close(maps, torch.stack(expected, dim=1))
+
+
+def test_hooks_are_removed(vit):
+    model = vit.VisionTransformer(**SMALL)
+    vit.attention_maps(model, torch.zeros(1, 3, 16, 16))
+    with pytest.raises(RuntimeError):
+        vit.attention_maps(model, torch.zeros(1, 3, 20, 20))  # does not fit the position vectors
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("extra", [0, 1], ids=["patches only", "with class token"])
+def test_attention_distance_by_loops(vit, extra):
+    side, patch, N = 3, 8, 9 + extra
+    maps = torch.rand(2, 2, 3, N, N, dtype=torch.float64).softmax(-1)
+    expected = np.zeros((2, 3))
+    for layer, head, picture in np.ndindex(2, 3, 2):
+        weights = maps[picture, layer, head, extra:, extra:].numpy()
+        for a, b in np.ndindex(9, 9):
+            far = patch * np.hypot(a // side - b // side, a % side - b % side)
+            expected[layer, head] += far * weights[a, b] / weights[a].sum() / 9 / 2
+    np.testing.assert_allclose(vit.attention_distance(maps, side, patch), expected, rtol=1e-4)
+
+
+def test_attention_distance_by_hand(vit):
+    """A 2x2 grid of 4-pixel patches; head 1 looks at itself, head 2 everywhere alike."""
+    maps = torch.stack([torch.eye(4), torch.full((4, 4), 0.25)])[None, None]  # (1, 1, 2, 4, 4)
+    close(vit.attention_distance(maps, 2, 4), torch.tensor([[0.0, 4 * (0 + 1 + 1 + 2**0.5) / 4]]))
+
+
+def test_flops_of_a_linear_layer(vit):
+    assert vit.flops(nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 7)), 4) == 2 * 48 * 7
+
+
+# ---------------------------------------------------------------- find the twin
+
+NAMES = ["plus", "ring", "cross", "tee"]
+
+
+def shape_name(ink):
+    """The shape of a 6x6 mask, told by its corners and its centre."""
+    corners, centre = ink[[0, 0, 5, 5], [0, 5, 0, 5]], ink[2:4, 2:4].all()
+    if not centre:
+        return "ring"
+    return {(0, 0, 0, 0): "plus", (1, 1, 1, 1): "cross", (1, 1, 0, 0): "tee"}[tuple(corners.astype(int))]
+
+
+def read_twins(image):
+    """What the pixels show: cue cell, {glyph's cell: (shape, distance of its hue to the cue's, ink, corner)}."""
+    cue, cue_hue, glyphs = None, None, {}
+    for cell in range(9):
+        tile = image[8 * (cell // 3) :, 8 * (cell % 3) :][:8, :8].astype(float)
+        inked = tile.max(-1) > 120
+        frame = np.concatenate([tile[0], tile[-1], tile[:, 0], tile[:, -1]])
+        if (frame == 255).all():
+            assert cue is None, "two frames"
+            cue, cue_hue = cell, rgb_to_hsv(tile[1:7, 1:7].mean((0, 1)) / 255)[0]
+        elif inked.any():
+            top, left = np.argwhere(inked).min(0)
+            shape = shape_name(inked[top : top + 6, left : left + 6])
+            glyphs[cell] = shape, tile[inked].mean(0), inked.sum(), (top, left)
+    assert cue is not None, "no frame"
+
+    def apart(colour):
+        difference = abs(rgb_to_hsv(colour / 255)[0] - cue_hue)
+        return min(difference, 1 - difference)
+
+    return cue, {cell: (shape, apart(colour), ink, at) for cell, (shape, colour, ink, at) in glyphs.items()}
+
+
+@pytest.mark.parametrize("fewest, shift", [(4, 0), (1, 0), (4, 1)])
+def test_twins_can_be_read_from_the_pixels(vit, fewest, shift):
+    images, labels, cues, twins = vit.helper.make_twins(300, 1, fewest, shift)
+    assert list(vit.helper.SHAPES) == NAMES
+    numbers, places = set(), set()
+    for image, label, cue, twin in zip(images, labels, cues, twins):
+        found, glyphs = read_twins(image)
+        nearest = sorted(glyphs, key=lambda cell: glyphs[cell][1])
+        assert (found, nearest[0], glyphs[nearest[0]][0]) == (cue, twin, NAMES[label])
+        assert glyphs[nearest[0]][1] < 0.02 and all(glyphs[cell][1] > 0.15 for cell in nearest[1:]), "hues too near"
+        assert len({shape for shape, *_ in glyphs.values()}) == len(glyphs), "a shape twice"
+        assert {ink for _, _, ink, _ in glyphs.values()} == {20}, "ink tells the shape"
+        numbers.add(len(glyphs))
+        places |= {tuple(at) for *_, at in glyphs.values()}
+    assert numbers == set(range(fewest, 5))
+    assert places == {(top, left) for top in range(1 - shift, 2 + shift) for left in range(1 - shift, 2 + shift)}
+
+
+def test_twins_follow_from_the_seed(vit):
+    a, b, c = (vit.helper.make_twins(20, seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(x, y) for x, y in zip(a, b)) and not np.array_equal(a[0], c[0])
+
+
+def test_twin_labels_are_even_and_places_tell_nothing(vit):
+    for fewest in (1, 4):
+        _, labels, cue, twin = vit.helper.make_twins(4000, 3, fewest)
+        assert scipy.stats.chisquare(np.bincount(labels, minlength=4)).pvalue > 1e-3
+        for cell in (cue, twin):
+            table = np.histogram2d(labels, cell, bins=[range(5), range(10)])[0]
+            assert scipy.stats.chi2_contingency(table).pvalue > 1e-3
+
+
+def test_no_colour_has_a_meaning(vit):
+    images, _, cues, _ = vit.helper.make_twins(800, 4)
+    middle = [image[8 * (cue // 3) + 4, 8 * (cue % 3) + 4] for image, cue in zip(images, cues)]
+    hues = rgb_to_hsv(np.array(middle) / 255)[:, 0]
+    assert scipy.stats.kstest(hues, "uniform").pvalue > 1e-3, "hues are not drawn anew for each picture"
+
+
+def test_twin_parts(vit):
+    twins = vit.helper.load_twins(120, 40, seed=7)
+    assert (twins.source, twins.counts()) == ("embedded", {"train": 120, "val": 40, "test": 40})
+    parts = {part: getattr(twins, part)[0] for part in ("train", "val", "test")}
+    shown = {part: {len(read_twins(image)[1]) for image in images} for part, images in parts.items()}
+    assert shown == {"train": {1, 2, 3, 4}, "val": {4}, "test": {4}}
+    every = [image.tobytes() for part in (twins.train, twins.val, twins.test) for image in part[0]]
+    assert len(set(every)) == 200, "the same picture in two parts"
+
+
+def histogram_accuracy(vit, spoil=lambda images, labels: images):
+    images, labels, *_ = vit.helper.make_twins(2400, 5)
+    rows = vit.colour_histogram(spoil(images, labels))
+    rows = (rows - rows.mean(0)) / (rows.std(0) + 1e-9)
+    return LogisticRegression(max_iter=200).fit(rows[:1600], labels[:1600]).score(rows[1600:], labels[1600:])
+
+
+def test_colours_do_not_tell_the_label(vit):
+    assert abs(histogram_accuracy(vit) - 0.25) < 4 * (0.25 * 0.75 / 800) ** 0.5
+
+
+def test_notices_ink_that_tells_the_label(vit):
+    """A few pixels of white ink that depend on the label, and the classifier finds it."""
+
+    def spoil(images, labels):
+        images = images.copy()
+        for image, label in zip(images, labels):
+            image[0, : 6 * label] = (255, 0, 255)
+        return images
+
+    assert histogram_accuracy(vit, spoil) > 0.5
+
+
+def test_digits(vit):
+    digits = vit.helper.load_digits()
+    assert digits.counts() == {"train": 997, "val": 300, "test": 500} and len(digits.classes) == 10
+    every = [image.tobytes() for part in (digits.train, digits.val, digits.test) for image in part[0]]
+    assert len(set(every)) == 1797 and digits.train[0].shape[1:] == (16, 16, 3)
+    half = vit.only_classes(digits, 5, 9, limit=30)
+    assert half.classes == list("56789") and set(half.test[1]) == set(range(5)) and len(half.train[1]) == 30
+    keep = digits.test[1] >= 5
+    assert np.array_equal(half.test[0], digits.test[0][keep]) and np.array_equal(half.test[1], digits.test[1][keep] - 5)
+
+
+# ---------------------------------------------------------------- CIFAR-10 in its three layouts
+
+
+def png(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png")
+    return file.getvalue()
+
+
+def toy_cifar(a_class=5, seed=0):
+    """(images, labels) of both parts: ten classes with `a_class` pictures each in train, two in test."""
+    rng, parts = np.random.default_rng(seed), {}
+    for part, n in (("train", a_class), ("test", 2)):
+        labels = rng.permutation(np.repeat(np.arange(10), n))
+        parts[part] = rng.integers(0, 256, (len(labels), 32, 32, 3), dtype=np.uint8), labels
+    return parts
+
+
+def write_parquet(folder, parts, drop=None):
+    (folder / "plain_text").mkdir(parents=True)
+    for part, (images, labels) in parts.items():
+        rows = [{"bytes": image if isinstance(image, bytes) else png(image), "path": None} for image in images]
+        table = pa.table({"img": rows, "label": labels})
+        table = table.drop_columns([drop]) if drop and part == "train" else table
+        pq.write_table(table, folder / "plain_text" / f"{part}-00000-of-00001.parquet")
+
+
+def write_torchvision(folder, parts, patch):
+    """torchvision's batches, and their checksums in the place of the published ones."""
+    place = folder / "cifar-10-batches-py"
+    place.mkdir(parents=True)
+
+    def write(name, content):
+        data = pickle.dumps(content)
+        (place / name).write_bytes(data)
+        return md5(data).hexdigest()
+
+    lists = {"train": [], "test": []}
+    for name, part, rows in (("data_batch_1", "train", slice(0, 20)), ("data_batch_2", "train", slice(20, None)),
+                             ("test_batch", "test", slice(None))):  # fmt: skip
+        images, labels = (array[rows] for array in parts[part])
+        content = {"data": images.transpose(0, 3, 1, 2).reshape(len(images), -1), "labels": labels.tolist()}
+        lists[part].append([name, write(name, content)])
+    names = {"label_names": ["airplane", "automobile"]}
+    meta = dict(torchvision.datasets.CIFAR10.meta, md5=write("batches.meta", names))
+    patch.setattr(torchvision.datasets.CIFAR10, "train_list", lists["train"])
+    patch.setattr(torchvision.datasets.CIFAR10, "test_list", lists["test"])
+    patch.setattr(torchvision.datasets.CIFAR10, "meta", meta)
+
+
+def write_folders(folder, parts, classes):
+    for part, (images, labels) in parts.items():
+        for number, (image, label) in enumerate(zip(images, labels)):
+            place = folder / part / classes[label]
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{number:03d}.png").write_bytes(png(image))
+
+
+def contents(folder):
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def pairs(*parts):
+    return sorted((image.tobytes(), int(label)) for images, labels in parts for image, label in zip(images, labels))
+
+
+@pytest.mark.parametrize("layout", ["parquet", "torchvision", "folders"])
+def test_cifar10_comes_back(vit, tmp_path, monkeypatch, layout):
+    parts = toy_cifar()
+    classes = vit.helper.CIFAR10_CLASSES
+    write = {"parquet": write_parquet, "torchvision": partial(write_torchvision, patch=monkeypatch)}
+    write.get(layout, partial(write_folders, classes=classes))(tmp_path / "cifar10", parts)
+    before = contents(tmp_path)
+    data = vit.helper.load_cifar10(tmp_path / "cifar10", n_val=10)
+    assert pairs(data.train, data.val) == pairs(parts["train"]) and pairs(data.test) == pairs(parts["test"])
+    assert np.bincount(data.val[1]).tolist() == [1] * 10, "validation is not stratified"
+    assert (data.source, data.classes, data.test[1].dtype) == ("real", classes, np.int64)
+    limited = vit.helper.load_cifar10(tmp_path / "cifar10", n_val=10, limit=10)
+    assert limited.counts() == {"train": 10, "val": 10, "test": 10}
+    assert np.bincount(limited.train[1]).tolist() == [1] * 10
+    assert set(pairs(limited.train)) <= set(pairs(data.train)), "limit must not move pictures from one part to another"
+    assert contents(tmp_path) == before, "something was written beside the data"
+
+
+def spoiled_parquet(change=lambda images, labels: (images, labels), **options):
+    def write(folder, classes):
+        parts = toy_cifar()
+        images, labels = parts["train"]
+        write_parquet(folder, parts | {"train": change(list(images), labels)}, **options)
+
+    return write
+
+
+def spoiled_folders(change):
+    def write(folder, classes):
+        write_folders(folder, toy_cifar(), classes)
+        change(folder)
+
+    return write
+
+
+def files_of(folder, name, part="train"):
+    return sorted((folder / part / name).iterdir())
+
+
+def cut(path, share=0.6):
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
+
+def empty(folder):
+    for path in files_of(folder, "cat"):
+        path.unlink()
+
+
+def keep_one(folder):
+    for path in files_of(folder, "cat")[1:]:
+        path.unlink()
+
+
+def in_row(row, new):
+    def change(images, labels):
+        images[row] = new(images[row])
+        return images, labels
+
+    return change
+
+
+BAD_CIFAR = {
+    "no folder": (lambda folder, classes: None, "cifar10: neither"),
+    "empty folder": (lambda folder, classes: folder.mkdir(), "cifar10: neither"),
+    "parquet without a column": (spoiled_parquet(drop="label"), r"train-00000-of-00001\.parquet: no column label"),
+    "parquet without pictures": (spoiled_parquet(drop="img"), r"train-00000-of-00001\.parquet: no column img"),
+    "nine classes": (
+        spoiled_parquet(lambda images, labels: (images, labels.clip(0, 8))),
+        r"train-00000-of-00001\.parquet: labels .*expected 0 to 9",
+    ),
+    "unreadable bytes": (spoiled_parquet(in_row(3, lambda image: b"no picture")), "parquet, row 3: not a readable"),
+    "truncated bytes": (
+        spoiled_parquet(in_row(3, lambda image: png(image)[:900])),
+        "parquet, row 3: not a readable",
+    ),
+    "no test parquet": (
+        lambda folder, classes: (
+            spoiled_parquet()(folder, classes),
+            next(folder.rglob("test-*.parquet")).unlink(),
+        ),
+        r"cifar10: no test-\*\.parquet",
+    ),
+    "broken parquet": (
+        lambda folder, classes: (spoiled_parquet()(folder, classes), cut(next(folder.rglob("train-*.parquet")))),
+        r"train-00000-of-00001\.parquet",
+    ),
+    "broken batches": (
+        lambda folder, classes: (
+            (folder / "cifar-10-batches-py").mkdir(parents=True),
+            (folder / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"x"),
+        ),
+        "cifar-10-batches-py: .*corrupted",
+    ),
+    "class without pictures": (spoiled_folders(empty), "train/cat: no picture"),
+    "class with one picture": (spoiled_folders(keep_one), "train.*cat"),
+    "class in train only": (
+        spoiled_folders(lambda folder: shutil.rmtree(folder / "test" / "dog")),
+        "only one of train and test: dog",
+    ),
+    "truncated file": (
+        spoiled_folders(lambda folder: cut(files_of(folder, "ship")[0])),
+        r"train/ship/\d+\.png: not a readable picture",
+    ),
+    "text for a picture": (
+        spoiled_folders(lambda folder: files_of(folder, "ship", "test")[0].write_text("no picture")),
+        r"test/ship/\d+\.png: not a readable picture",
+    ),
+    "another size": (
+        spoiled_folders(lambda folder: Image.new("RGB", (32, 31)).save(files_of(folder, "truck")[1])),
+        r"train/truck/\d+\.png: .*size",
+    ),
+    "another size in test": (
+        spoiled_folders(lambda folder: [Image.new("RGB", (28, 28)).save(p) for p in folder.glob("test/*/*.png")]),
+        r"test.*size",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CIFAR)
+def test_bad_cifar10_is_named(vit, tmp_path, kind):
+    spoil, words = BAD_CIFAR[kind]
+    spoil(tmp_path / "cifar10", vit.helper.CIFAR10_CLASSES)
+    before = contents(tmp_path)
+    with pytest.raises(vit.helper.DataError, match=words) as error:
+        vit.helper.load_cifar10(tmp_path / "cifar10")
+    assert "\n" not in str(error.value)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_truncated_pictures_are_named_wherever_they_end(vit, kind):
+    image, file = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8), io.BytesIO()
+    Image.fromarray(image).save(file, kind)
+    data = file.getvalue()
+    for end in range(0, int(0.9 * len(data)), 5):
+        with pytest.raises(vit.helper.DataError, match=r"here: not a readable picture"):
+            vit.helper.decode(data[:end], "here")
+
+
+# ---------------------------------------------------------------- ImageNet pictures
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    """A folder with three pictures of 40 x 30 pixels."""
+    (tmp_path / "images").mkdir()
+    for name in "abc":
+        pixels = np.random.default_rng(ord(name)).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("image,label\nc.webp,7\na.webp,5\n")
+    return tmp_path
+
+
+def test_imagenet_pictures(vit, imagenet):
+    images, labels = vit.helper.load_imagenet_val(imagenet, size=20)
+    assert labels.tolist() == [7, 5]
+    for image, name in zip(images, "ca"):
+        assert np.array_equal(image, np.asarray(Image.open(imagenet / "images" / f"{name}.png"))[5:25, 10:30])
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda folder: (folder / "images" / "a.png").unlink(), r"no file for a\.webp"),
+        (lambda folder: cut(folder / "images" / "a.png"), r"a\.png: not a readable picture"),
+        (lambda folder: Image.new("RGB", (19, 40)).save(folder / "images" / "a.png"), r"a\.png: 19x40 pixels"),
+        (lambda folder: (folder / "labels.csv").unlink(), r"labels\.csv"),
+        (lambda folder: (folder / "labels.csv").write_text("image\nc.webp\n"), r"labels\.csv: no column label"),
+    ],
+    ids=["no picture", "truncated", "too small", "no list", "no labels"],
+)
+def test_bad_imagenet_is_named(vit, imagenet, spoil, words):
+    spoil(imagenet)
+    with pytest.raises(vit.helper.DataError, match=words):
+        vit.helper.load_imagenet_val(imagenet, size=20)
+
+
+# ---------------------------------------------------------------- the real files
+
+
+@needs("cifar10")
+def test_real_cifar10(vit):
+    data = vit.helper.load_cifar10(REAL / "cifar10", limit=200)
+    assert (data.source, data.counts()) == ("real", {"train": 200, "val": 200, "test": 200})
+    for images, labels in (data.train, data.val, data.test):
+        assert images.shape == (200, 32, 32, 3) and np.bincount(labels).tolist() == [20] * 10
+        assert 0.4 < images.mean() / 255 < 0.55
+    assert len(set(pairs(data.train, data.val, data.test))) == 600
+
+
+@needs("weights")
+@needs("imagenet-val")
+@torch.no_grad()
+def test_real_vit_tiny_answers_like_timms(vit, tmp_path):
+    """The first 40 real pictures, from the file of weights to the answer."""
+    (tmp_path / "images").symlink_to(REAL / "imagenet-val" / "images")
+    lines = (REAL / "imagenet-val" / "labels.csv").read_text().splitlines()[:41]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    images, labels = vit.helper.load_imagenet_val(tmp_path)
+    weights = load_file(REAL / "weights" / "vit_tiny_patch16_224.safetensors")
+    ours = vit.load_weights(vit.VisionTransformer(224, num_classes=1000, **TINY), weights, "ViT-Tiny").eval()
+    theirs = timm.create_model("vit_tiny_patch16_224").eval()
+    theirs.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    x, _ = vit.Batches(images, labels.copy()).__getitems__(range(40))
+    logits = ours(x), theirs(x)
+    assert torch.equal(logits[0].argmax(1), logits[1].argmax(1))
+    assert_close(*logits, atol=1e-3, rtol=1e-3)
+    assert (logits[0].argmax(1).numpy() == labels).mean() > 0.5
+
+
+# ---------------------------------------------------------------- the whole room
+
+
+def test_settings_are_all_used_and_all_stated(vit):
+    cells = json.loads((ROOM / "code.ipynb").read_text())["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert set(re.findall(r"\bcfg\.(\w+)", source)) == set(vit.SETTINGS) - {"precision"}  # which lab.py reads
+    for name, values in vit.SETTINGS.items():
+        assert len(values) == 4 and len({type(value) for value in values}) == 1, f"{name}: four values of one type"
+
+
+@pytest.mark.parametrize(
+    "profile, overrides, words",
+    [
+        ("huge", "", "NNDL_PROFILE=huge: unknown profile"),
+        ("tiny", "epoch=3", "unknown setting 'epoch'"),
+        ("tiny", "twin_seeds=3", "twin_seeds=3 is not of type tuple"),
+        ("demo", "epochs=ten", "epochs=ten is not of type int"),
+        ("demo", "epochs=2,compile=1", "compile=1 is not of type bool"),
+    ],
+)
+def test_bad_settings_stop_before_anything(vit, start, tmp_path, profile, overrides, words):
+    record = tmp_path / "CA5_vit" / "results" / "demo" / "record.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    before = contents(tmp_path)
+    with pytest.raises(vit.lab.LabError, match=words) as error:
+        start(profile, overrides)
+    assert "\n" not in str(error.value) and contents(tmp_path) == before
+
+
+def room_script(folder):
+    """The room in a folder of its own, its code notebook as main.py."""
+    shutil.copytree(ROOM, folder, ignore=shutil.ignore_patterns("results", "runs", "__pycache__"))
+    convert = [sys.executable, "-m", "nbconvert", "--to", "script", "code.ipynb", "--output", "main"]
+    subprocess.run(convert, cwd=folder, check=True, capture_output=True)
+    next(folder.glob("main.*")).rename(folder / "main.py")  # .txt, from a notebook that was never executed
+    return folder
+
+
+def begin_tiny(folder):
+    """Start main.py under tiny, on the CPU, without real data."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NNDL_")}
+    environment |= {"NNDL_PROFILE": "tiny", "ACCELERATE_USE_CPU": "true", "MPLBACKEND": "agg"}
+    with open(folder / "log", "w") as log:
+        return subprocess.Popen([sys.executable, "main.py"], cwd=folder, env=environment, stdout=log, stderr=log)
+
+
+def saved_states(folder):
+    """{folder of a saved training: its inode}; a training that is done again gets a new folder."""
+    states = (folder / "results" / "tiny" / "state").glob("*/epoch-????")
+    return {path: path.stat().st_ino for path in states}
+
+
+def finished_record(process, folder):
+    assert process.wait() == 0, (folder / "log").read_text()[-3000:]
+    assert not (folder / "results" / "tiny" / "state").exists(), "a finished run leaves no state behind"
+    return json.loads((folder / "results" / "tiny" / "record.json").read_text())
+
+
+@pytest.mark.timeout(600)
+def test_killed_room_ends_as_if_it_had_not_been(tmp_path):
+    """code.ipynb as a script, killed when some of its trainings are saved, then started again."""
+    whole = room_script(tmp_path / "whole" / "CA5_vit")
+    expected = finished_record(begin_tiny(whole), whole)
+
+    broken = room_script(tmp_path / "broken" / "CA5_vit")
+    process = begin_tiny(broken)
+    while len(saved_states(broken)) < 12 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    assert not (broken / "results" / "tiny" / "record.json").exists()
+
+    before = saved_states(broken)
+    process = begin_tiny(broken)
+    while len(now := saved_states(broken)) < len(before) + 2 and process.poll() is None:
+        time.sleep(0.02)
+    assert process.poll() is None and before.items() <= now.items(), "finished trainings were done again"
+    record = finished_record(process, broken)
+    assert record["metrics"] == expected["metrics"]
+    assert {name: part["fingerprint"] for name, part in record["data"].items()} == {
+        name: part["fingerprint"] for name, part in expected["data"].items()
+    }
