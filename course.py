@@ -26,6 +26,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 from PIL import Image
+from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "_build"
@@ -148,6 +149,7 @@ def environment(profile):
     """What the kernels see: the profile, and no progress bars, because nobody watches those cells."""
     before = dict(os.environ)
     os.environ |= {"NNDL_PROFILE": profile, "TQDM_DISABLE": "1"}
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the Makefile
     try:
         yield
     finally:
@@ -164,11 +166,14 @@ def run(room, profile):
         raise UsageError(f"{profile}: no such profile; there are: {', '.join(PROFILES)}")
     rooms = chosen_rooms(room)
     BUILD.mkdir(exist_ok=True)
+    # cells tagged hide-input show only what comes out: a report begins with its answers
+    hide = {"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}}
+    exporter = HTMLExporter(config=Config(hide))
     with environment(profile):
         for room in rooms:
             for name in [name for name in NOTEBOOKS if (ROOT / room / f"{name}.ipynb").exists()]:
                 notebook = run_notebook(ROOT / room / f"{name}.ipynb")
-                page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": f"{room}: {name}"}})
+                page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": f"{room}: {name}"}})
                 (BUILD / room).mkdir(exist_ok=True)
                 (BUILD / room / f"{name}.html").write_text(page)
                 (BUILD / "index.html").write_text(index_page(profile))
@@ -351,7 +356,7 @@ def result_rows(room, headline, profiles=("full", "demo")):
     record = load_result(room, profiles)
     if record is None:
         return []
-    metrics = [metric for metric in record["metrics"].values() if metric["headline"]]
+    metrics = [metric for metric in record["metrics"].values() if metric.get("headline")]
     if headline:
         metrics = [metric for metric in metrics if "target" in metric] or metrics[:1]
     rows = []

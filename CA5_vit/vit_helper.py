@@ -161,7 +161,7 @@ def load_cifar10(folder, n_val=5000, limit=None, download=False, seed=0):
     parts.append(_decoded(pictures, labels, np.arange(len(labels)), limit, seed))
     size = parts[0][0].shape[1:3]
     if parts[2][0].shape[1:3] != size or size[0] != size[1]:
-        raise DataError(f"{folder}: pictures must be square and alike: train {size}, test {parts[2][0].shape[1:3]}")
+        raise DataError(f"{folder}: train and test need one square size: {size}, {parts[2][0].shape[1:3]}")
     first = pictures[0][1]
     if isinstance(first, bytes):
         kind = Image.open(io.BytesIO(first)).format
@@ -299,6 +299,7 @@ def show_curves(curves, title, ylabel="validation accuracy (%)", xlabel="epoch")
     for (name, values), marker in zip(curves.items(), itertools.cycle("os^Dv")):
         axis.plot(np.arange(1, len(values) + 1), values, marker=marker, markersize=4, label=name)
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False, fontsize=9)
     sns.despine()
     figure.tight_layout()

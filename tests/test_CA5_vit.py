@@ -241,10 +241,10 @@ CLASS_LAST = "torch.cat([x, self.cls_token.expand(len(x), -1, -1)], dim=1)"
 @pytest.mark.parametrize(
     "changes",
     [
-        (("x = x + self.pos_embed", "pass"),),
-        ((CLASS_FIRST, CLASS_LAST), ("x[:, 0]", "x[:, -1]")),
-        (("x[:, 0]", "x[:, 1]"),),
-        (("x = self.norm(x)", "pass"),),
+        (("else x + self.pos_embed", "else x"),),
+        ((CLASS_FIRST, CLASS_LAST), ("self.norm(x)[:, 0]", "self.norm(x)[:, -1]")),
+        (("self.norm(x)[:, 0]", "self.norm(x)[:, 1]"),),
+        (("self.norm(x)[:, 0]", "x[:, 0]"),),
     ],
     ids=["no positions", "class token at the end", "reads a patch", "no last norm"],
 )
@@ -1108,7 +1108,7 @@ def test_real_vit_tiny_answers_like_timms(vit, tmp_path):
 def test_settings_are_all_used_and_all_stated(vit):
     cells = json.loads((ROOM / "code.ipynb").read_text())["cells"]
     source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    assert set(re.findall(r"\bcfg\.(\w+)", source)) == set(vit.SETTINGS) - {"precision"}  # which lab.py reads
+    assert set(re.findall(r"\bcfg\.(\w+)", source)) == set(vit.SETTINGS)
     for name, values in vit.SETTINGS.items():
         assert len(values) == 4 and len({type(value) for value in values}) == 1, f"{name}: four values of one type"
 
