@@ -28,7 +28,7 @@ import pandas as pd
 import scipy.stats
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DataLoaderConfiguration, set_seed
 
 HERE = Path(__file__).resolve().parent
 PROFILES = ("tiny", "demo", "full")
@@ -105,7 +105,11 @@ class Run:
         self.download = os.environ.get("NNDL_DOWNLOAD") == "1"
         tracker = os.environ.get("NNDL_TRACK")
         self.accelerator = Accelerator(
-            mixed_precision=cfg.get("precision", "no"), log_with=tracker, project_dir=HERE / "runs"
+            mixed_precision=cfg.get("precision", "no"),
+            log_with=tracker,
+            project_dir=HERE / "runs",
+            # several processes share each batch, so that a recipe means the same on any number of them
+            dataloader_config=DataLoaderConfiguration(split_batches=True),
         )
         self.device = self.accelerator.device
         if tracker:
