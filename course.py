@@ -141,6 +141,17 @@ def run_notebook(path):
         raise CourseError(f"{name}, cell {progress.cell}: the kernel died (out of memory?)") from None
     finally:
         progress.close(word)
+    return without_widgets(notebook)
+
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def without_widgets(notebook):
+    """Take out progress bars: outside a live notebook a widget is one dead line for each bar."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     return notebook
 
 
@@ -296,6 +307,8 @@ def unfit(notebook):
             if output.output_type == "stream" and output.name == "stderr":
                 last = output.text.strip().splitlines() or [""]
                 problems.append(f"cell {number}: output on stderr: {last[-1][:100]}")
+            if WIDGET in output.get("data", {}):
+                problems.append(f"cell {number}: a widget (a progress bar?)")
             for text in output_texts(output):
                 if found := WARNING.search(text):
                     problems.append(f"cell {number}: a warning: {found[0]}")
