@@ -256,6 +256,7 @@ class Checkpoint:
             part.mkdir(parents=True)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(part))
+        accelerator.wait_for_everyone()  # each process writes its own part; only then may the folder be renamed
         if accelerator.is_main_process:
             extra = {  # lists by way of JSON: NumPy's numbers could not be loaded again
                 name: json.loads(json.dumps(value)) if isinstance(value, list) else value.state_dict()
