@@ -105,6 +105,30 @@ def room(tmp_path):
 
 
 @pytest.fixture
+def begin_run(tmp_path, monkeypatch):
+    """begin_run(definitions, profile, overrides) starts a run of a notebook's definitions, on the CPU, without real data.
+
+    The definitions get `run` and `cfg`; what the run writes stays out of the checkout.
+    """
+    from accelerate.state import AcceleratorState
+
+    for name in ("NNDL_PROFILE", "NNDL_SET", "NNDL_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+    def begin(definitions, profile="tiny", overrides=""):
+        AcceleratorState._reset_state(True)
+        monkeypatch.setattr(definitions.lab, "HERE", tmp_path / Path(definitions.lab.__file__).parent.name)
+        run = definitions.lab.start(definitions.SETTINGS, profile, overrides)
+        monkeypatch.setattr(definitions, "run", run, raising=False)
+        monkeypatch.setattr(definitions, "cfg", run.cfg, raising=False)
+        return run
+
+    yield begin
+    AcceleratorState._reset_state(True)
+
+
+@pytest.fixture
 def make_notebook(tmp_path):
     """make_notebook("x = 1", ("y = 2", ["check"])) writes a notebook of these code cells and returns its path."""
     import nbformat.v4 as v4

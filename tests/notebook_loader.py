@@ -16,7 +16,7 @@ import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 
@@ -118,3 +118,14 @@ def load_definitions(path):
             except Exception as error:
                 raise NotebookLoadError(f"{path}, cell {number}: {type(error).__name__}: {error}") from error
     return module
+
+
+def mutated(module, function, *changes):
+    """The definitions of the cell that holds `function`, each old text of `changes` replaced by the new one."""
+    source = "".join(linecache.getlines(function.__code__.co_filename))
+    for old, new in changes:
+        assert source.count(old) == 1, f"the notebook has changed: {old!r} stands {source.count(old)} times in the cell"
+        source = source.replace(old, new)
+    namespace = dict(vars(module))
+    exec(compile(source, "mutant", "exec"), namespace)
+    return SimpleNamespace(**namespace)

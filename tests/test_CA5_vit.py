@@ -5,7 +5,6 @@
 
 import io
 import json
-import linecache
 import os
 import pickle
 import re
@@ -28,7 +27,6 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from accelerate.state import AcceleratorState
 from matplotlib.colors import rgb_to_hsv
 from PIL import Image
 from safetensors.torch import load_file
@@ -38,7 +36,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import course
-from notebook_loader import load_definitions
+from notebook_loader import load_definitions, mutated
 
 ROOM = course.ROOT / "CA5_vit"
 REAL = Path(os.environ.get("NNDL_DATA", "/nowhere"))
@@ -60,34 +58,9 @@ def seeded():
 
 
 @pytest.fixture
-def start(vit, tmp_path, monkeypatch):
+def start(vit, begin_run):
     """start(profile, overrides) begins a run whose results stay out of the checkout; vit.run and vit.cfg are set."""
-    for name in ("NNDL_PROFILE", "NNDL_SET", "NNDL_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.setattr(vit.lab, "HERE", tmp_path / "CA5_vit")
-
-    def begin(profile="tiny", overrides=""):
-        AcceleratorState._reset_state(True)
-        run = vit.lab.start(vit.SETTINGS, profile, overrides)
-        monkeypatch.setattr(vit, "run", run, raising=False)
-        monkeypatch.setattr(vit, "cfg", run.cfg, raising=False)
-        return run
-
-    yield begin
-    AcceleratorState._reset_state(True)
-
-
-def mutated(vit, function, *changes):
-    """The definitions of the cell that holds `function`, with each old text replaced by the new one."""
-    source = "".join(linecache.getlines(function.__code__.co_filename))
-    for old, new in changes:
-        if source.count(old) != 1:
-            pytest.fail(f"the notebook has changed: {old!r} stands {source.count(old)} times in the cell")
-        source = source.replace(old, new)
-    namespace = dict(vars(vit))
-    exec(compile(source, "mutant", "exec"), namespace)
-    return SimpleNamespace(**namespace)
+    return partial(begin_run, vit)
 
 
 def shaken(model):

@@ -1,0 +1,306 @@
+"""Data and drawing for the forecasting assignment: no model, no loss, no method.
+
+A series is a table of float64 values, shape (T, C), NaN where nothing was measured, on a regular grid of times.
+"""
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from statsmodels.datasets import co2
+
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#777777"
+COLOURS = (BLUE, ORANGE, GREEN, PINK, "#D55E00", "#56B4E9", "#000000", GREY)
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+
+
+class DataError(Exception):
+    """Data that cannot be used; the message names the file, column or time at fault, and what to do."""
+
+
+@dataclass
+class Series:
+    """A time series, its target and its split.
+
+    values: (T, C), NaN where missing; columns: C names; target: the column to forecast.
+    borders: rows (b1, b2, b3, b4); training is [0, b1), validation [b1, b2), calibration [b2, b3), test [b3, b4).
+    season: steps in a season; block: steps in a block of the bootstrap; unit: of the target; step: name of one step.
+    """
+
+    name: str
+    source: str  # "real" or "embedded"
+    values: np.ndarray
+    times: pd.DatetimeIndex
+    columns: list
+    target: str
+    borders: tuple
+    season: int
+    block: int
+    unit: str
+    step: str
+    note: str = ""
+
+    def counts(self):
+        """Rows of each part."""
+        edges = (0, *self.borders)
+        names = ("train", "validation", "calibration", "test")
+        return {name: int(after - before) for name, before, after in zip(names, edges, edges[1:], strict=False)}
+
+    def missing(self):
+        """Share of values that are missing."""
+        return float(np.isnan(self.values).mean())
+
+    def phase(self):
+        """Place of each row in its season, 0 to season - 1, shape (T,)."""
+        return season_phase(self.times, self.season)
+
+    def cut(self, rows):
+        """The same series with at most `rows` rows in each part, those around the test part's begin; 0: as it is."""
+        if not rows:
+            return self
+        b3, b4 = self.borders[2:]
+        keep = np.arange(b3 - 5 * rows, min(b4, b3 + rows))
+        borders = tuple(int(b) for b in (3 * rows, 4 * rows, 5 * rows, len(keep)))
+        return Series(
+            self.name, self.source, self.values[keep], self.times[keep], self.columns, self.target, borders,
+            self.season, self.block, self.unit, self.step, f"{self.note}; {len(keep)} rows of it",
+        )  # fmt: skip
+
+
+def season_phase(times, season):
+    """Number of the step within a season that begins at midnight (24 or fewer steps a day) or with the year."""
+    if season == 52:
+        return ((times.day_of_year.to_numpy() - 1) // 7) % 52
+    if season == 12:
+        return times.month.to_numpy() - 1
+    step = (times[1] - times[0]).total_seconds()
+    since_monday = (times - times[0].normalize() + pd.Timedelta(days=times[0].day_of_week)).total_seconds().to_numpy()
+    return np.round(since_monday / step).astype(int) % season
+
+
+# ---------------------------------------------------------------- any CSV
+
+
+def read_csv(path, target, time=None):
+    """A CSV (.csv or .csv.gz) with a time column and a target, on a regular grid.
+
+    time: name of the time column; by default the first. Rows are sorted by time; times that are left out become rows
+    of NaN. Returns values (T, C) float64, times, columns, and what was done to the file, in words.
+    Raises DataError, before anything is computed, for: a file that cannot be read, a missing column, times that are no
+    times, duplicated times, a column without any number, text in a column, a constant target.
+    """
+    path = Path(path)
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise DataError(f"{path}: not a CSV that can be read: {error}") from None
+    time = table.columns[0] if time is None else time
+    for column in (time, target):
+        if column not in table.columns:
+            raise DataError(f"{path}: no column {column!r}; there are: {', '.join(map(str, table.columns))}")
+    stamps = pd.to_datetime(table[time], errors="coerce", format="mixed")
+    if stamps.isna().any():
+        row = int(stamps.isna().argmax())
+        raise DataError(f"{path}: row {row + 2}, column {time!r}: {table[time][row]!r} is not a time")
+    if stamps.duplicated().any():
+        first = stamps[stamps.duplicated()].iloc[0]
+        raise DataError(f"{path}: time {first} stands there twice; keep one row for each time")
+    columns = [column for column in table.columns if column != time]
+    for column in columns:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise DataError(f"{path}: column {column!r} holds text, e.g. {table[column].dropna().iloc[0]!r}; drop it")
+        if not np.isfinite(table[column]).any():
+            raise DataError(f"{path}: column {column!r} holds no number at all; drop it")
+    table = table[columns].astype(float).replace([np.inf, -np.inf], np.nan).set_index(stamps)
+    if table[target].nunique() < 2:
+        raise DataError(f"{path}: column {target!r} is constant: there is nothing to forecast")
+    done = [] if table.index.is_monotonic_increasing else ["rows sorted by time"]
+    table = table.sort_index()
+    steps = table.index.to_series().diff().dropna()
+    step = steps.mode().iloc[0] if len(steps) else pd.Timedelta(hours=1)
+    grid = pd.date_range(table.index[0], table.index[-1], freq=step)
+    off = table.index.difference(grid)
+    if len(off):
+        raise DataError(f"{path}: time {off[0]} is not on the grid of one row every {step}; resample first")
+    if len(grid) > len(table):
+        done.append(f"{len(grid) - len(table)} left-out times filled with NaN")
+    return table.reindex(grid).to_numpy(), grid, columns, "; ".join(done)
+
+
+def load_series(path, target, time=None, season=24, shares=(0.6, 0.1, 0.1), unit="", step="step"):
+    """Any CSV as a Series; shares: of training, validation and calibration rows, the rest is the test part."""
+    values, times, columns, note = read_csv(path, target, time)
+    borders = (*(int(len(values) * share) for share in np.cumsum(shares)), len(values))
+    name = Path(path).name.split(".")[0]
+    series = Series(
+        name, "real", values, times, columns, target, borders, season, 7 * season, unit, step, note
+    )  # fmt: skip
+    first = values[: borders[0], columns.index(target)]
+    if np.unique(first[np.isfinite(first)]).size < 2:
+        raise DataError(f"{path}: column {target!r} is constant, or missing, in the training part (the first rows)")
+    return series
+
+
+def load_ett(folder, name):
+    """ETTh1 or ETTh2 (Zhou et al. 2021) with the published split of 12, 4 and 4 months of 30 days.
+
+    The four months of validation are halved: the first two choose, the last two calibrate.
+    """
+    paths = [Path(folder) / f"{name}{ending}" for ending in (".csv", ".csv.gz")]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        raise DataError(f"{folder}: holds neither {name}.csv nor {name}.csv.gz")
+    values, times, columns, note = read_csv(path, "OT", "date")
+    month = 30 * 24
+    if len(values) < 20 * month:
+        raise DataError(f"{path}: {len(values)} rows, the published split needs {20 * month}")
+    borders = (12 * month, 14 * month, 16 * month, 20 * month)
+    note = "; ".join(filter(None, ("published borders, validation halved into validation and calibration", note)))
+    return Series(name, "real", values, times, columns, "OT", borders, 24, 7 * 24, "°C", "hour", note)
+
+
+# ---------------------------------------------------------------- embedded
+
+
+def load_co2():
+    """Weekly CO2 at Mauna Loa, 1958 to 2001, with its 59 missing weeks: real measurements, part of statsmodels."""
+    table = co2.load_pandas().data["co2"]
+    T = len(table)
+    borders = (int(0.6 * T), int(0.7 * T), int(0.8 * T), T)
+    note = "measured at Mauna Loa, 1958 to 2001; comes with statsmodels"
+    values, times = table.to_numpy()[:, None], pd.DatetimeIndex(table.index)
+    return Series("CO2", "embedded", values, times, ["co2"], "co2", borders, 52, 26, "ppm", "week", note)
+
+
+def make_synthetic(rows=5000, seed=0):
+    """An hourly series whose distribution is known, and a regime in its test part that training never saw.
+
+    y = mean + std * noise, noise standard normal and independent: a daily and a weekly season on a slow trend, and a
+    standard deviation that is largest at noon. In the last third of the test part (the new regime) the swing is
+    half as strong again, lasts 7 hours instead of 24, and stands on a ramp.
+    Returns the Series, the true mean (rows,), the true standard deviation (rows,), and where the new regime is (rows,).
+    """
+    rng = np.random.default_rng(seed)
+    t = np.arange(rows)
+    borders = (int(0.5 * rows), int(0.6 * rows), int(0.7 * rows), rows)
+    new = t >= int(0.9 * rows)
+    daily, weekly = np.sin(2 * np.pi * t / 24), 0.5 * np.sin(2 * np.pi * t / 168)
+    ramp = 0.02 * np.clip(t - np.argmax(new), 0, None)
+    mean = np.where(new, 1.5 * np.sin(2 * np.pi * t / 7) + ramp, daily) + weekly + 1e-4 * t
+    std = 0.08 + 0.17 * (1 - np.cos(2 * np.pi * t / 24))  # 0.08 at midnight, 0.42 at noon
+    values = (mean + std * rng.standard_normal(rows))[:, None]
+    times = pd.date_range("2024-01-01", periods=rows, freq="h")
+    note = "drawn by make_synthetic"
+    series = Series("synthetic", "embedded", values, times, ["y"], "y", borders, 24, 168, "", "hour", note)
+    return series, mean, std, new
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def style():
+    """Plain axes, a palette for all eyes, at most 100 dpi."""
+    sns.set_theme(style="ticks", palette=list(COLOURS))
+    plt.rcParams.update({"figure.dpi": 90, "savefig.dpi": 90, "axes.titlesize": 11, "axes.titlelocation": "left"})
+
+
+def finish(figure):
+    """Draw the last strokes and show."""
+    sns.despine(figure)
+    figure.tight_layout()
+    plt.show()
+
+
+def show_series(series, title):
+    """The target over time, its parts shaded."""
+    figure, axis = plt.subplots(figsize=(9, 2.6))
+    axis.plot(series.times, series.values[:, series.columns.index(series.target)], color=BLUE, linewidth=0.7)
+    edges = (0, *series.borders)
+    shades = (("training", "#FFFFFF"), ("validation", ORANGE), ("calibration", GREEN), ("test", PINK))
+    for (name, colour), begin, end in zip(shades, edges, edges[1:], strict=False):
+        axis.axvspan(series.times[begin], series.times[end - 1], color=colour, alpha=0.18, linewidth=0)
+        middle = series.times[(begin + end) // 2]
+        axis.text(middle, 1.0, name, transform=axis.get_xaxis_transform(), ha="center", va="top", fontsize=8)
+    axis.set(title=title, ylabel=f"{series.target} {f'({series.unit})' if series.unit else ''}")
+    finish(figure)
+
+
+def show_lines(x, lines, title, xlabel, ylabel, level=None, level_label="", bands=None, width=6.5):
+    """Lines {name: (n,)} over x; a grey dotted level; bands {name: (low, high)} shaded in the line's colour."""
+    figure, axis = plt.subplots(figsize=(width, 3.2))
+    for (name, values), colour in zip(lines.items(), COLOURS, strict=False):
+        axis.plot(x, values, color=colour, label=name, marker="o" if len(x) < 15 else None, markersize=4)
+        if bands and name in bands:
+            axis.fill_between(x, *bands[name], color=colour, alpha=0.15, linewidth=0)
+    if level is not None:
+        axis.axhline(level, color=GREY, linestyle=":", label=level_label or None)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if len(lines) > 1 or level_label:
+        axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    finish(figure)
+
+
+def show_bars(metrics, title, xlabel, level=None, level_label=""):
+    """Results with their intervals as horizontal bars: {name: metric}."""
+    figure, axis = plt.subplots(figsize=(7.5, 0.6 + 0.36 * len(metrics)))
+    names = list(metrics)[::-1]
+    values = np.array([[metrics[name][key] for key in ("value", "low", "high")] for name in names])
+    axis.barh(names, values[:, 0], color=BLUE, height=0.6, alpha=0.8)
+    errors = np.abs(values[:, 1:] - values[:, :1]).T
+    axis.errorbar(values[:, 0], range(len(names)), xerr=errors, fmt="none", ecolor="black", capsize=3, linewidth=1)
+    if level is not None:
+        axis.axvline(level, color=GREY, linestyle=":", label=level_label)
+        axis.legend(frameon=False, fontsize=8)
+    axis.set(title=title, xlabel=xlabel)
+    finish(figure)
+
+
+def show_forecasts(axis_titles, past, future, location, bands, title, ylabel):
+    """Some windows, a panel each: past (n, L); future, location and bands {level: (low, high)}, each (n, H)."""
+    n, L = past.shape
+    H = future.shape[1]
+    figure, axes = plt.subplots(1, n, figsize=(2.6 * n, 2.6), sharey=False)
+    for k, axis in enumerate(np.atleast_1d(axes)):
+        axis.plot(np.arange(-L + 1, 1), past[k], color=GREY, marker=".", markersize=3, linewidth=1)
+        ahead = np.arange(1, H + 1)
+        for level, (low, high) in bands.items():
+            axis.fill_between(ahead, low[k], high[k], color=BLUE, alpha=0.18, linewidth=0, label=f"{level:.0%}")
+        axis.plot(ahead, location[k], color=BLUE, label="forecast")
+        axis.plot(ahead, future[k], "o", color=ORANGE, markersize=4, label="what came")
+        axis.set_title(axis_titles[k], fontsize=9)
+        axis.set_xlabel("steps from now")
+    np.atleast_1d(axes)[0].set_ylabel(ylabel)
+    np.atleast_1d(axes)[-1].legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.suptitle(title)
+    finish(figure)
+
+
+def show_reliability(nominal, covered, title):
+    """Share of outcomes inside central intervals against their nominal level: covered {name: (n,)}."""
+    figure, axis = plt.subplots(figsize=(5.6, 3.6))
+    axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect")
+    for (name, values), colour in zip(covered.items(), COLOURS, strict=False):
+        axis.plot(nominal, values, color=colour, label=name)
+    axis.set(title=title, xlabel="nominal level", ylabel="share inside", xlim=(0, 1), ylim=(0, 1))
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    finish(figure)
+
+
+def show_pit(histograms, title):
+    """PIT histograms (share in each of n equal bins), a panel each: {name: (n,)}; flat is calibrated."""
+    figure, axes = plt.subplots(1, len(histograms), figsize=(2.7 * len(histograms), 2.4), sharey=True, squeeze=False)
+    for axis, (name, shares) in zip(axes[0], histograms.items(), strict=True):
+        n = len(shares)
+        axis.bar((np.arange(n) + 0.5) / n, np.asarray(shares) * n, width=0.9 / n, color=BLUE)
+        axis.axhline(1, color=GREY, linestyle=":")
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("PIT")
+    axes[0, 0].set_ylabel("density")
+    figure.suptitle(title)
+    finish(figure)
