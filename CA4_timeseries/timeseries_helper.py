@@ -3,7 +3,7 @@
 A series is a table of float64 values, shape (T, C), NaN where nothing was measured, on a regular grid of times.
 """
 
-import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,14 @@ def read_csv(path, target, time=None):
         table = pd.read_csv(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        OSError,
+        EOFError,
+        zlib.error,
+    ) as error:
         raise DataError(f"{path}: not a CSV that can be read: {error}") from None
     time = table.columns[0] if time is None else time
     for column in (time, target):
@@ -136,7 +143,7 @@ def read_csv(path, target, time=None):
 def load_series(path, target, time=None, season=24, shares=(0.6, 0.1, 0.1), unit="", step="step"):
     """Any CSV as a Series; shares: of training, validation and calibration rows, the rest is the test part."""
     values, times, columns, note = read_csv(path, target, time)
-    borders = (*(int(len(values) * share) for share in np.cumsum(shares)), len(values))
+    borders = (*(round(len(values) * share) for share in np.cumsum(shares)), len(values))
     name = Path(path).name.split(".")[0]
     series = Series(
         name, "real", values, times, columns, target, borders, season, 7 * season, unit, step, note
@@ -201,7 +208,12 @@ def make_synthetic(rows=5000, seed=0):
     return series, mean, std, new
 
 
-# ---------------------------------------------------------------- drawing
+# ---------------------------------------------------------------- names and drawing
+
+
+def slug(name):
+    """A method's name as it stands in the record: "GRU, deep ensemble" is gru_deep_ensemble."""
+    return "".join(c if c.isalnum() else "_" for c in name.lower().replace("'s", "")).replace("__", "_")
 
 
 def style():
@@ -258,6 +270,25 @@ def show_bars(metrics, title, xlabel, level=None, level_label=""):
         axis.axvline(level, color=GREY, linestyle=":", label=level_label)
         axis.legend(frameon=False, fontsize=8)
     axis.set(title=title, xlabel=xlabel)
+    finish(figure)
+
+
+def show_overview(crps, coverage, title, unit, level=95):
+    """Left: CRPS of each method {name: metric}. Right: what its intervals cover {name: {kind: percent}}."""
+    names = list(crps)[::-1]
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 0.9 + 0.36 * len(names)), sharey=True)
+    values = np.array([[crps[name][key] for key in ("value", "low", "high")] for name in names])
+    errors = np.abs(values[:, 1:] - values[:, :1]).T
+    axes[0].errorbar(values[:, 0], range(len(names)), xerr=errors, fmt="o", color=BLUE, capsize=3, markersize=5)
+    axes[0].set(yticks=range(len(names)), yticklabels=names, xlabel=f"CRPS ({unit}), left is better")
+    axes[0].grid(axis="y", alpha=0.4)
+    for (kind, marker), colour in zip((("raw", "o"), ("split", "s"), ("adaptive", "^")), (ORANGE, PINK, GREEN)):
+        axes[1].plot([coverage[name][kind] for name in names], range(len(names)), marker, color=colour, label=kind)
+    axes[1].axvline(level, color=GREY, linestyle=":")
+    axes[1].set(xlabel=f"covered by the {level} % interval (%)")
+    axes[1].grid(axis="y", alpha=0.4)
+    axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.suptitle(title)
     finish(figure)
 
 

@@ -11,6 +11,7 @@ with a leading underscore (not `_` alone), and its value may only use names that
 
 import ast
 import builtins
+import inspect
 import linecache
 import re
 import sys
@@ -122,7 +123,7 @@ def load_definitions(path):
 
 def mutated(module, function, *changes):
     """The definitions of the cell that holds `function`, each old text of `changes` replaced by the new one."""
-    source = "".join(linecache.getlines(function.__code__.co_filename))
+    source = "".join(linecache.getlines(inspect.unwrap(function).__code__.co_filename))
     for old, new in changes:
         assert source.count(old) == 1, f"the notebook has changed: {old!r} stands {source.count(old)} times in the cell"
         source = source.replace(old, new)
