@@ -106,7 +106,7 @@ def room(tmp_path):
 
 @pytest.fixture
 def begin_run(tmp_path, monkeypatch):
-    """begin_run(definitions, profile, overrides) starts a run of a notebook's definitions, on the CPU, without real data.
+    """begin_run(definitions, profile, overrides) starts a run of a notebook's definitions: on the CPU, no real data.
 
     The definitions get `run` and `cfg`; what the run writes stays out of the checkout.
     """

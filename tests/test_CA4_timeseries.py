@@ -109,7 +109,10 @@ def test_training_part_knows_nothing_of_later_rows(ts):
     "change",
     [
         ("fit_scaler(values[: series.borders[0]])", "fit_scaler(values)"),
-        ("t = origins(begin, end, length, horizons)", "t = origins(begin, min(end + 1, len(scaled)), length, horizons)"),
+        (
+            "t = origins(begin, end, length, horizons)",
+            "t = origins(begin, min(end + 1, len(scaled)), length, horizons)",
+        ),
     ],
 )
 def test_notices_a_leak(ts, change):
@@ -390,6 +393,23 @@ def test_notices_a_weight_that_gets_a_gradient(ts):
     assert not torch.allclose(*gradients)
 
 
+def test_networks_side_by_side_are_the_same_as_one_by_one(ts):
+    """The experiment on plain NLL trains 3 x 2 networks in batched products: one of them again, as a module."""
+    together = ts.failure_experiment((0, 1), 100)
+    x, curve, y, parameters = ts.failure_networks((0, 1))
+    net = nn.Sequential(nn.Linear(1, 50), nn.Tanh(), nn.Linear(50, 50), nn.Tanh(), nn.Linear(50, 2))
+    for layer, weight, bias in zip((net[0], net[2], net[4]), parameters[::2], parameters[1::2], strict=True):
+        layer.weight.data, layer.bias.data = weight[3].detach().T.contiguous(), bias[3, 0].detach()
+    optimizer = torch.optim.Adam(net.parameters(), 2e-3)
+    for _ in range(100):  # network 3: beta 0.5, seed 1
+        location, log_scale = net(x[:, None]).unbind(-1)
+        optimizer.zero_grad()
+        ts.normal_nll(location, log_scale.clamp(-6, 6), y[3], 0.5).mean().backward()
+        optimizer.step()
+    assert together.shape == (2, 3, 2)
+    assert together[-1, 1, 1] == pytest.approx((location.detach() - curve).square().mean().sqrt().item(), rel=1e-2)
+
+
 def test_missing_targets_do_not_count(ts):
     raw, anchor, scale = torch.randn(6, 3, 2), torch.randn(6), torch.rand(6) + 0.5
     y = torch.randn(6, 3)
@@ -486,6 +506,58 @@ def test_notices_a_wrong_adaptive_interval(ts, change):
     assert not np.allclose(wrong(calibration, test, 0.9, 0.05), ts.adaptive_conformal(calibration, test, 0.9, 0.05))
 
 
+def running_scale_by_hand(calibration, test, half_life):
+    """The running mean of squares, one horizon and one window at a time, with outcomes when they are known."""
+    rate, found = 1 - 0.5 ** (1 / half_life), np.empty(test.shape)
+    for h in range(test.shape[1]):
+        mean = np.nanmean(calibration[:, h] ** 2)
+        for t in range(len(test)):
+            if t - h - 1 >= 0 and np.isfinite(test[t - h - 1, h]):
+                mean += rate * (test[t - h - 1, h] ** 2 - mean)
+            found[t, h] = np.sqrt(mean)
+    return found
+
+
+def errors_in_units_of_std():
+    rng = np.random.default_rng(0)
+    calibration, test = 1.5 * rng.normal(size=(200, 3)), rng.normal(size=(150, 3))
+    test[rng.random(test.shape) < 0.1] = np.nan
+    return calibration, test
+
+
+def test_rescaling(ts):
+    calibration, test = errors_in_units_of_std()
+    assert (ts.rescaling(calibration, test, "raw", 20) == 1).all()
+    split = ts.rescaling(calibration, test, "split", 20)
+    assert_close(split, np.tile(np.sqrt((calibration**2).mean(0)), (150, 1)))
+    assert_close(ts.rescaling(calibration, test, "adaptive", 20), running_scale_by_hand(calibration, test, 20))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [("due = t - columns - 1", "due = t - columns"), ("test[np.maximum(due, 0), columns] ** 2", "test[t] ** 2")],
+)
+def test_notices_a_scale_that_sees_the_future(ts, change):
+    calibration, test = errors_in_units_of_std()
+    wrong = mutated(ts, ts.rescaling, change).rescaling(calibration, test, "adaptive", 20)
+    assert not np.allclose(wrong, running_scale_by_hand(calibration, test, 20), atol=1e-3)
+
+
+@pytest.mark.parametrize("dressed", [False, True])
+def test_rescaled_forecasts_have_errors_of_their_own_size(ts, task, dressed):
+    """Claimed three times too wide, then rescaled on calibration: as wide as it should be."""
+    points = {name: ts.persistence(task.parts[name]) for name in ("validation", "calibration", "test")}
+    forecast = ts.dress(task, points)
+    if not dressed:
+        forecast = {
+            name: ts.Forecast(f.location, np.broadcast_to(f.std(), f.location.shape)) for name, f in forecast.items()
+        }
+    wide = {name: replace(f, scale=3 * f.scale) for name, f in forecast.items()}
+    for kind in ("split", "adaptive"):
+        assert_close(ts.rescaled(task, wide, kind).scale, ts.rescaled(task, forecast, kind).scale, rtol=1e-6, atol=1e-9)
+    assert_close(ts.rescaled(task, wide, "raw").scale, wide["test"].scale)
+
+
 # ---------------------------------------------------------------- baselines and rivals
 
 
@@ -525,6 +597,11 @@ def test_ridge_recovers_a_linear_law(ts):
     y = x[:, -1] + 0.5 * (x[:, -1] - x[:, -2])
     part = ts.Part(x, np.zeros((3000, 6, 2)), y, np.arange(3000))
     assert np.abs(ts.Ridge(part).predict(part) - y).max() < 0.05
+
+
+def test_ridge_forecasts_a_single_step_too(ts):
+    one = ts.make_task(ts.helper.make_synthetic(600)[0], 12, 1)
+    assert ts.Ridge(one.parts["train"]).predict(one.parts["test"]).shape == one.parts["test"].y.shape
 
 
 def test_dressing_takes_validation_errors_only(ts, task):
@@ -645,7 +722,7 @@ def test_missing_and_broken_files(ts, tmp_path):
     (tmp_path / "broken.csv.gz").write_bytes(b"\x1f\x8b\x08 this is no gzip file")
     with pytest.raises(ts.helper.DataError, match="not a CSV that can be read"):
         ts.helper.load_series(tmp_path / "broken.csv.gz", "y")
-    with pytest.raises(ts.helper.DataError, match="holds neither ETTh1.csv nor ETTh1.csv.gz"):
+    with pytest.raises(ts.helper.DataError, match=r"holds neither ETTh1\.csv nor ETTh1\.csv\.gz"):
         ts.helper.load_ett(tmp_path, "ETTh1")
 
 
@@ -722,6 +799,7 @@ def test_settings_are_all_used_and_all_stated(ts):
         ("dropout=1.0", "dropout=1.0: a share"),
         ("members=()", "members=\\(\\): at least one seed"),
         ("segment=7", "segment=7 does not divide"),
+        ("failure_steps=3", "failure_steps=3: at least 50"),
     ],
 )
 def test_bad_settings_stop_before_anything(ts, start, overrides, words):
