@@ -555,7 +555,7 @@ def test_rescaled_forecasts_have_errors_of_their_own_size(ts, task, dressed):
     wide = {name: replace(f, scale=3 * f.scale) for name, f in forecast.items()}
     for kind in ("split", "adaptive"):
         assert_close(ts.rescaled(task, wide, kind).scale, ts.rescaled(task, forecast, kind).scale, rtol=1e-6, atol=1e-9)
-    assert_close(ts.rescaled(task, wide, "raw").scale, wide["test"].scale)
+    assert_close(ts.rescaled(task, wide, "raw").scale, wide["test"].scale * np.ones_like(wide["test"].location))
 
 
 # ---------------------------------------------------------------- baselines and rivals
