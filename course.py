@@ -34,7 +34,7 @@ PROFILES = ("tiny", "demo", "full")
 NOTEBOOKS = ("description", "code", "report")  # in the order in which they run: the report reads what the code wrote
 LAB_SOURCE = "CA5_vit"
 MAX_NOTEBOOK = 800_000  # bytes
-MAX_PNG = 60_000  # bytes; larger pictures in outputs get a palette
+MAX_PNG = 30_000  # bytes; larger pictures in outputs get a palette
 MACHINE_PATH = re.compile(rf"(?<![\w.])(?:{re.escape(str(ROOT))}\b|/(?:work|root|home|tmp)/)[^\s'\"]*")
 WARNING = re.compile(r"\b[A-Z]\w*Warning:")
 
@@ -273,7 +273,7 @@ def clean(notebook):
 
 
 def smaller_png(text):
-    """A PNG (base64) over 60 KB with a palette of 256 colours, if that makes it smaller; its size in pixels stays."""
+    """A PNG (base64) over 30 KB with a palette of 256 colours, if that makes it smaller; its size in pixels stays."""
     raw = base64.b64decode(text)
     if len(raw) <= MAX_PNG:
         return text
