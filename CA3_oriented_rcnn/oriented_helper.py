@@ -195,7 +195,7 @@ def check_boxes(boxes, where, size=None):
     ]
     if size is not None:
         outside = (boxes[:, :2] < 0).any(1) | (boxes[:, :2] > np.array(size)).any(1)
-        faults.append((outside, f"its centre outside the picture of {size[0]}x{size[1]}"))
+        faults.append((outside, f"its centre outside the picture of {size[0]:g}x{size[1]:g}"))
     for bad, what in faults:
         if bad.any():
             number = int(np.flatnonzero(bad)[0])

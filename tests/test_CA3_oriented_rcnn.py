@@ -238,7 +238,9 @@ def test_touching_edges_and_corners_do_not_overlap(room, theta):
 
 def test_contained_box(room):
     assert one(room, [0, 0, 20, 10, 0.5], [1, 1, 10, 5, 0.5]) == pytest.approx(0.25, abs=1e-6)
-    assert one(room, [0, 0, 20, 10, 0.5], [5, 2.7315, 10, 5, 0.5]) == pytest.approx(0.25, abs=1e-4)  # edges shared
+    assert one(room, [0, 0, 20, 10, 0.5], [3.189349, 4.591085, 10, 5, 0.5]) == pytest.approx(
+        0.25, abs=1e-5
+    )  # a corner shared
 
 
 @pytest.mark.parametrize("theta", [0.0, 0.7])
@@ -783,12 +785,11 @@ def test_head_pools_from_the_level_that_fits(room):
     sides = torch.tensor([10.0, 28.0, 56.0, 112.0, 1000.0])
     rois = torch.stack([torch.zeros(5), *torch.full((2, 5), 128.0), sides, sides, torch.zeros(5)], 1)
     centre = head.pool(maps, rois)[:, 0, 3, 3]
-    assert centre.tolist() == [1, 1, 2, 4, 4]
+    assert centre.tolist() == pytest.approx([1, 1, 2, 4, 4])
 
 
 def test_flips_move_boxes_with_the_picture(room):
-    part = room.helper.make_harbour(1, seed=1)
-    image, boxes = torch.from_numpy(part.images[0]).permute(2, 0, 1), torch.from_numpy(part.boxes[0])
+    boxes = torch.tensor([[40.0, 50, 60, 14, 0.5], [90, 85, 40, 10, -0.9]])
     mask = np.zeros((128, 128), np.uint8)
     for points in room.corners(boxes).numpy():
         cv2.fillConvexPoly(mask, np.round(points * 16 - 8).astype(np.int32), 1, shift=4)
@@ -798,7 +799,6 @@ def test_flips_move_boxes_with_the_picture(room):
         for points in room.corners(moved).numpy():
             cv2.fillConvexPoly(again, np.round(points * 16 - 8).astype(np.int32), 1, shift=4)
         assert (again != moved_mask[0].numpy()).mean() < 0.02
-    assert image.shape == (3, 128, 128)
 
 
 @pytest.mark.parametrize(
@@ -979,7 +979,7 @@ def test_hit_uav_comes_back(room, tmp_path, layout):
         (lambda folder: write_hit(folder, spoil={"Boat": (9, 9, 5, 5, 0)}), "unknown class Boat"),
         (lambda folder: write_hit(folder, spoil={"Car": (99, 9, 5, 5, 0)}), "centre outside the picture of 64x48"),
         (lambda folder: write_hit(folder, spoil={"Car": (9, 9, 0, 5, 0)}), "has no area"),
-        (lambda folder: next((write_hit(folder) / "images" / "val").iterdir()).unlink(), "val0.webp: no picture"),
+        (lambda folder: next((write_hit(folder) / "images" / "val").iterdir()).unlink(), r"val\d\.webp: no picture"),
         (
             lambda folder: next((write_hit(folder) / "images" / "val").iterdir()).write_text("x"),
             "not a readable picture",
