@@ -407,7 +407,7 @@ def style():
 YELLOW = "#F0E442"
 
 
-def show_scenes(images, boxes, labels, columns=3, title=None, size=2.4):
+def show_scenes(images, boxes, labels, columns=3, title=None, size=1.6):
     """Pictures with boxes (n, 5) drawn on them, class 0 yellow, class 1 pink; a list of each for every picture."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size + 0.4), squeeze=False)
