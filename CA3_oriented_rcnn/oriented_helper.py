@@ -1,0 +1,536 @@
+"""Data and drawing for the oriented detection assignment: no geometry of overlaps, no model, no loss, no method.
+
+Boxes are rows (cx, cy, w, h, theta): pixels, and radians from the x axis to the side w, clockwise on the screen
+because y points down. The readers hand boxes out as a file has them, w may be the shorter side.
+"""
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.patches import Polygon
+from PIL import Image
+
+ENDINGS = (".webp", ".jpg", ".jpeg", ".png", ".bmp", ".tif")
+SPLIT_OF_DAY = dict.fromkeys(("20210116", "20210118", "20210119", "20210120"), "train") | {
+    "20210123": "val",
+    "20210121": "test",
+}
+HIT_CLASSES = {"Car": "Car", "OtherVehicle": "Car", "Bicycle": "Bicycle", "DontCare": "DontCare", "Person": None}
+
+
+class DataError(Exception):
+    """Data that cannot be used; the message names the file and the object, and what to do."""
+
+
+@dataclass
+class Part:
+    """Pictures (N, H, W, C) uint8 with, for each, boxes (n, 5), labels (n,) and ignore (n,): regions nobody judges."""
+
+    images: np.ndarray
+    boxes: list
+    labels: list
+    ignore: list
+
+    def __len__(self):
+        return len(self.images)
+
+
+@dataclass
+class Scenes:
+    """A detection data set: three parts, class names, and where it comes from."""
+
+    name: str
+    source: str  # "real" or "embedded"
+    classes: list
+    train: Part
+    val: Part
+    test: Part
+    note: str = ""
+
+    def counts(self):
+        """Number of pictures and of boxes (without ignored regions) in each part."""
+        parts = {part: getattr(self, part) for part in ("train", "val", "test")}
+        boxes = {f"{name} boxes": int(sum((~ignore).sum() for ignore in part.ignore)) for name, part in parts.items()}
+        return {name: len(part) for name, part in parts.items()} | boxes
+
+    def arrays(self):
+        """All arrays, for a fingerprint."""
+        parts = (self.train, self.val, self.test)
+        return [array for part in parts for array in (part.images, *part.boxes, *part.labels)]
+
+
+# ---------------------------------------------------------------- embedded: the harbour
+
+FINE = 3  # pictures are drawn this many times larger, then averaged
+HARBOUR_CLASSES = ["ship", "dock"]
+
+
+def _corners(box):
+    """The four corners (4, 2) of one box."""
+    cx, cy, w, h, theta = box
+    u, v = np.array([math.cos(theta), math.sin(theta)]) * w / 2, np.array([-math.sin(theta), math.cos(theta)]) * h / 2
+    return np.array([cx, cy]) + np.array([-u - v, u - v, u + v, v - u])
+
+
+def _fill(canvas, points, colour):
+    """Fill a convex polygon, given in pixels, on the enlarged canvas."""
+    fine = np.round(points * FINE * 16 - 8).astype(np.int32)  # a pixel covers [i, i + 1], OpenCV counts its centres
+    cv2.fillConvexPoly(canvas, fine, colour, lineType=cv2.LINE_8, shift=4)
+
+
+def _draw_ship(canvas, box, rng):
+    """A hull with a pointed bow (at either end) and a lighter deck, filling its box."""
+    cx, cy, w, h, theta = box
+    u, v = np.array([math.cos(theta), math.sin(theta)]) * w / 2, np.array([-math.sin(theta), math.cos(theta)]) * h / 2
+    u = u if rng.random() < 0.5 else -u
+    hull = np.array([-u - v, 0.5 * u - v, u, 0.5 * u + v, v - u])
+    colour = rng.uniform(60, 230, 3)
+    _fill(canvas, np.array([cx, cy]) + hull, colour.tolist())
+    deck = np.array([-0.8 * u - 0.45 * v, 0.3 * u - 0.45 * v, 0.3 * u + 0.45 * v, 0.45 * v - 0.8 * u])
+    _fill(canvas, np.array([cx, cy]) + deck, np.clip(colour + rng.uniform(-60, 60), 0, 255).tolist())
+
+
+def _place_mooring(size, rng):
+    """One dock with ships side by side on one or both of its long sides: boxes, labels."""
+    theta, ships = rng.uniform(-math.pi / 2, math.pi / 2), rng.integers(4, 8)
+    length, width, gap = rng.uniform(33, 40), rng.uniform(6.2, 7.4), rng.uniform(0.6, 1.2)
+    along, across = np.array([math.cos(theta), math.sin(theta)]), np.array([-math.sin(theta), math.cos(theta)])
+    pitch, dock_width = width + gap, rng.uniform(6, 9)
+    dock_length = ships * pitch + rng.uniform(2, 8)
+    centre = rng.uniform(0.35, 0.65, 2) * size
+    boxes, labels = [[*centre, dock_length, dock_width, theta]], [1]
+    for side in (-1, 1)[: rng.integers(1, 3)]:
+        for place in range(ships):
+            if rng.random() < 0.1:  # a free berth
+                continue
+            here = length * rng.uniform(0.92, 1.0)
+            middle = centre + along * (place - (ships - 1) / 2) * pitch
+            middle = middle + side * across * (dock_width / 2 + here / 2 + 1.5)
+            boxes.append([*middle, here, width * rng.uniform(0.92, 1.0), theta + math.pi / 2])
+            labels.append(0)
+    return boxes, labels
+
+
+def make_harbour(n, seed, size=128):
+    """n pictures of a harbour from above, any angle: ships moored side by side at a dock, and single ships.
+
+    Returns a Part: images (n, size, size, 3) uint8; labels 0 ship, 1 dock; every object lies whole inside its picture.
+    """
+    rng = np.random.default_rng(seed)
+    images, all_boxes, all_labels = [], [], []
+    while len(images) < n:
+        boxes, labels = _place_mooring(size, rng)
+        taken = np.zeros((size, size), np.uint8)
+
+        def free(box, taken=taken):
+            mask = np.zeros_like(taken)
+            _fill_mask(mask, [*box[:2], box[2] + 3, box[3] + 3, box[4]])
+            return not (mask & taken).any()
+
+        for box in boxes:
+            _fill_mask(taken, box)
+        for _ in range(rng.integers(1, 6)):
+            box = [*rng.uniform(16, size - 16, 2), rng.uniform(20, 40), 0, rng.uniform(-math.pi / 2, math.pi / 2)]
+            box[3] = box[2] * rng.uniform(0.18, 0.3)
+            if free(box):
+                _fill_mask(taken, box)
+                boxes.append(box)
+                labels.append(0)
+        outline = np.stack([_corners(box) for box in boxes])
+        inside = ((outline > 1) & (outline < size - 1)).all((1, 2))
+        if not inside[: labels.count(1)].all() or inside.sum() < 4:
+            continue  # the dock or nearly everything is cut by the border: draw another
+        boxes, labels = np.array(boxes)[inside], np.array(labels)[inside]
+        images.append(_draw_harbour(boxes, labels, size, rng))
+        all_boxes.append(boxes.astype(np.float32))
+        all_labels.append(labels.astype(np.int64))
+    return Part(np.stack(images), all_boxes, all_labels, [np.zeros(len(b), dtype=bool) for b in all_boxes])
+
+
+def _fill_mask(mask, box):
+    cv2.fillConvexPoly(mask, np.round(_corners(box) * 16 - 8).astype(np.int32), 1, shift=4)
+
+
+def _draw_harbour(boxes, labels, size, rng):
+    """Water with slow and fast waves, docks, ships; averaged down to (size, size, 3) uint8."""
+    waves = rng.normal(0, 9, (8, 8)).astype(np.float32)
+    waves = cv2.resize(waves, (size * FINE, size * FINE), interpolation=cv2.INTER_CUBIC)
+    canvas = (np.array([30, 70, 100]) + rng.uniform(-10, 10, 3)).astype(np.float32) + waves[..., None]
+    for box, label in sorted(zip(boxes, labels, strict=True), key=lambda item: -item[1]):
+        if label == 1:
+            _fill(canvas, _corners(box), (rng.uniform(110, 150) + rng.uniform(-12, 12, 3)).tolist())
+        else:
+            _draw_ship(canvas, box, rng)
+    picture = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA) + rng.normal(0, 7, (size, size, 1))
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def load_harbour(n_train, n_val, n_test, seed=0):
+    """The harbour as a data set."""
+    parts = [make_harbour(n, seed * 10 + k) for k, n in enumerate((n_train, n_val, n_test), 1)]
+    return Scenes("harbour", "embedded", HARBOUR_CLASSES, *parts, note="drawn by make_harbour, 128x128")
+
+
+# ---------------------------------------------------------------- reading boxes
+
+
+def check_boxes(boxes, where, size=None):
+    """DataError, naming `where` and the object, unless boxes (n, 5) are finite, have an area and an angle in radians.
+
+    size: (width, height) of the picture, in which every centre must lie.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 5)
+    faults = [
+        (~np.isfinite(boxes).all(1), "a value that is not a number"),
+        ((boxes[:, 2:4] <= 0).any(1), "no area"),
+        (np.abs(boxes[:, 4]) > 2 * math.pi, "an angle beyond a full turn (degrees where radians are expected?)"),
+    ]
+    if size is not None:
+        outside = (boxes[:, :2] < 0).any(1) | (boxes[:, :2] > np.array(size)).any(1)
+        faults.append((outside, f"its centre outside the picture of {size[0]:g}x{size[1]:g}"))
+    for bad, what in faults:
+        if bad.any():
+            number = int(np.flatnonzero(bad)[0])
+            raise DataError(f"{where}: object {number + 1} has {what}: {np.round(boxes[number], 2).tolist()}")
+    return boxes
+
+
+def _parse_xml(data, where):
+    try:
+        return ElementTree.fromstring(data)
+    except ElementTree.ParseError as error:
+        raise DataError(f"{where}: not readable XML ({error})") from None
+
+
+def _numbers(element, names, where):
+    """The numbers under these tags of an element."""
+    try:
+        return [float(element.find(name).text) for name in names]
+    except (AttributeError, TypeError, ValueError):
+        raise DataError(f"{where}: an object without a number in each of {', '.join(names)}") from None
+
+
+def read_rolabelimg(data, where):
+    """A roLabelImg XML (bytes or text): class names, boxes (n, 5), difficult (n,), flight day (its folder)."""
+    root = _parse_xml(data, where)
+    names, boxes, difficult = [], [], []
+    for thing in root.iter("object"):
+        names.append(thing.findtext("name", ""))
+        difficult.append(thing.findtext("difficult", "0") == "1")
+        if (turned := thing.find("robndbox")) is not None:
+            boxes.append(_numbers(turned, ("cx", "cy", "w", "h", "angle"), where))
+        elif (upright := thing.find("bndbox")) is not None:
+            x1, y1, x2, y2 = _numbers(upright, ("xmin", "ymin", "xmax", "ymax"), where)
+            boxes.append([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, 0.0])
+        else:
+            raise DataError(f"{where}: object {len(names)} ({names[-1]}) has neither robndbox nor bndbox")
+    size = root.find("size")
+    size = _numbers(size, ("width", "height"), where) if size is not None else None
+    return names, check_boxes(boxes, where, size), np.array(difficult, dtype=bool), root.findtext("folder", "")
+
+
+def read_hrsc(data, where):
+    """An HRSC2016 XML (bytes or text): class ids, boxes (n, 5) from mbox_*, difficult (n,)."""
+    root = _parse_xml(data, where)
+    things = list(root.iter("HRSC_Object"))
+    fields = ("mbox_cx", "mbox_cy", "mbox_w", "mbox_h", "mbox_ang")
+    boxes = [_numbers(thing, fields, where) for thing in things]
+    difficult = np.array([thing.findtext("difficult", "0") == "1" for thing in things], dtype=bool)
+    return [thing.findtext("Class_ID", "") for thing in things], check_boxes(boxes, where), difficult
+
+
+def _crosses_itself(quad):
+    """Whether two opposite sides of a quadrilateral (4, 2) cross."""
+
+    def side(a, b, c):
+        return np.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+    for i in (0, 1):
+        a, b, c, d = (quad[(i + k) % 4] for k in range(4))
+        if side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0:
+            return True
+    return False
+
+
+def read_dota(text, where):
+    """A DOTA labelTxt file: class names, polygons (n, 4, 2), difficult (n,). DataError names the line."""
+    names, polygons, difficult = [], [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith(("imagesource", "gsd")):
+            continue
+        try:
+            quad = np.array(words[:8], dtype=np.float64).reshape(4, 2)
+            name, hard = words[8], len(words) > 9 and words[9] != "0"
+        except (ValueError, IndexError):
+            raise DataError(f"{where}, line {number}: expected 8 coordinates, a class, difficult: {line!r}") from None
+        if _crosses_itself(quad):
+            raise DataError(f"{where}, line {number}: a polygon that crosses itself: {line!r}")
+        if not np.isfinite(quad).all() or _shoelace(quad) == 0:
+            raise DataError(f"{where}, line {number}: a polygon without area, or not finite: {line!r}")
+        names.append(name)
+        polygons.append(quad)
+        difficult.append(hard)
+    return names, np.array(polygons, dtype=np.float64).reshape(-1, 4, 2), np.array(difficult, dtype=bool)
+
+
+def _shoelace(quad):
+    x, y = quad.T
+    return 0.5 * float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
+
+
+def tile_windows(width, height, size, gap):
+    """Top left corners (left, top) of tiles of `size` pixels that cover a picture, neighbours overlapping by `gap`."""
+    if not 0 <= gap < size:
+        raise DataError(f"tiles of {size} pixels cannot overlap by {gap}")
+
+    def starts(length):
+        last = max(0, length - size)
+        return sorted({*range(0, last, size - gap), last})
+
+    return [(left, top) for top in starts(height) for left in starts(width)]
+
+
+# ---------------------------------------------------------------- real: HIT-UAV
+
+
+def decode(data, where):
+    """A picture's bytes as a grey array (H, W); DataError naming `where` if unreadable."""
+    try:
+        return np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{where}: not a readable picture ({error})") from None
+
+
+def _read_table(folder):
+    """{split: {picture: [(class, box)]}} from boxes.csv, and the folder of each split's pictures."""
+    table = pd.read_csv(folder / "boxes.csv")
+    missing = {"split", "image", "class", "cx", "cy", "w", "h", "angle_deg"} - set(table.columns)
+    if missing:
+        raise DataError(f"{folder / 'boxes.csv'}: no column {', '.join(sorted(missing))}")
+    table["theta"] = np.radians(table["angle_deg"])
+    parts = {split: {} for split in ("train", "val", "test")}
+    for (split, image), rows in table.groupby(["split", "image"], sort=True):
+        boxes = rows[["cx", "cy", "w", "h", "theta"]].to_numpy()
+        parts[split][folder / "images" / split / image] = (rows["class"].tolist(), boxes)
+    return parts
+
+
+def _read_published(folder):
+    """The same from the published layout: rotate_xml/Annotations/*.xml and rotate_xml/JPEGImages, split by day."""
+    parts = {split: {} for split in ("train", "val", "test")}
+    for file in sorted((folder / "rotate_xml" / "Annotations").glob("*.xml")):
+        names, boxes, _, day = read_rolabelimg(file.read_bytes(), file)
+        vehicles = any(HIT_CLASSES.get(name) not in (None, "DontCare") for name in names)
+        if day in SPLIT_OF_DAY and vehicles:
+            picture = folder / "rotate_xml" / "JPEGImages" / file.stem
+            parts[SPLIT_OF_DAY[day]][picture] = (names, boxes)
+    return parts
+
+
+def _picture_file(path):
+    """The file of a picture, whatever its ending."""
+    for ending in (path.suffix, *ENDINGS):
+        file = path.with_suffix(ending) if ending else path
+        if file.suffix and file.is_file():
+            return file
+    raise DataError(f"{path}: no picture of this name ({', '.join(ENDINGS)})")
+
+
+def load_hit_uav(folder, scale=1.0, limit=0):
+    """HIT-UAV, thermal pictures from a drone, split by flight day; classes Car (with OtherVehicle) and Bicycle.
+
+    folder: boxes.csv and images/<split>/, or the published rotate_xml/. scale: pictures and boxes are resized by it.
+    limit: keep so many pictures of each part, spread evenly; 0: all. Persons are background, DontCare is ignored.
+    Raises DataError naming the file and object at fault.
+    """
+    folder = Path(folder)
+    if (folder / "boxes.csv").is_file():
+        parts, note = _read_table(folder), "subset, split by flight day"
+    elif (folder / "rotate_xml" / "Annotations").is_dir():
+        parts, note = _read_published(folder), "published files, split by flight day"
+    else:
+        raise DataError(f"{folder}: neither boxes.csv nor rotate_xml/Annotations is there")
+    empty = [split for split, pictures in parts.items() if not pictures]
+    if empty:
+        raise DataError(f"{folder}: no pictures for {', '.join(empty)}")
+    parts = {split: _load_part(pictures, scale, limit) for split, pictures in parts.items()}
+    return Scenes("HIT-UAV", "real", ["Car", "Bicycle"], **parts, note=f"{note}, scale {scale:g}")
+
+
+def _load_part(pictures, scale, limit):
+    """Decode and resize the pictures of one part, keep the classes that count."""
+    chosen = sorted(pictures.items())
+    if limit and limit < len(chosen):
+        chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, limit).round().astype(int)]
+    part = Part([], [], [], [])
+    for path, (names, boxes) in chosen:
+        file = _picture_file(path)
+        image = decode(file.read_bytes(), file)
+        unknown = set(names) - set(HIT_CLASSES)
+        if unknown:
+            raise DataError(f"{file}: unknown class {', '.join(sorted(unknown))}; known: {', '.join(HIT_CLASSES)}")
+        boxes = check_boxes(boxes, file, image.shape[::-1])
+        size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+        if scale != 1:
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        if part.images and image.shape != part.images[0].shape:
+            raise DataError(f"{file}: size {image.shape}, others have {part.images[0].shape}")
+        names = [HIT_CLASSES[name] for name in names]
+        kept = [i for i, name in enumerate(names) if name]
+        part.images.append(image)
+        part.boxes.append((boxes[kept] * [scale, scale, scale, scale, 1]).astype(np.float32))
+        part.labels.append(np.array([int(names[i] == "Bicycle") for i in kept], dtype=np.int64))
+        part.ignore.append(np.array([names[i] == "DontCare" for i in kept], dtype=bool))
+    part.images = np.stack(part.images)[..., None]
+    return part
+
+
+# ---------------------------------------------------------------- drawing
+
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+
+
+def style():
+    """One look for all figures; the palette survives colour blindness."""
+    sns.set_theme(style="ticks", palette="colorblind", rc={"figure.dpi": 80, "axes.titlesize": 11, "font.size": 10})
+
+
+YELLOW = "#F0E442"
+
+
+def show_scenes(images, boxes, labels, columns=3, title=None, size=1.6):
+    """Pictures with boxes (n, 5) drawn on them, class 0 yellow, class 1 pink; a list of each for every picture."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size + 0.4), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, some, names in zip(axes.flat, images, boxes, labels, strict=False):
+        axis.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
+        for box, name in zip(some, names, strict=True):
+            axis.add_patch(Polygon(_corners(box), fill=False, edgecolor=(YELLOW, PINK)[int(name)], linewidth=1))
+    if title:
+        figure.suptitle(title, fontsize=11)
+    figure.tight_layout()
+    plt.show()
+
+
+def show_convention(box, points, outer):
+    """The long-edge convention: one box with its centre, sides and angle, and its outer box."""
+    cx, cy, w, _, theta = box
+    figure, axis = plt.subplots(figsize=(5, 3.4))
+    axis.add_patch(Polygon(points, facecolor=BLUE, alpha=0.25))
+    axis.add_patch(Polygon(points, fill=False, edgecolor=BLUE, linewidth=1.5))
+    x1, y1, x2, y2 = outer
+    rim = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+    axis.add_patch(Polygon(rim, fill=False, edgecolor=GREY, linestyle=":", linewidth=1.2))
+    u = np.array([math.cos(theta), math.sin(theta)])
+    axis.plot([cx, cx + 0.55 * w], [cy, cy], color=GREY, linewidth=1)
+    axis.annotate(
+        "", (cx + 0.5 * w * u[0], cy + 0.5 * w * u[1]), (cx, cy), arrowprops=dict(arrowstyle="->", color=BLUE)
+    )
+    turn = np.linspace(0, theta, 30)
+    axis.plot(cx + 24 * np.cos(turn), cy + 24 * np.sin(turn), color=ORANGE)
+    axis.annotate("θ", (cx + 28 * math.cos(theta / 2), cy + 28 * math.sin(theta / 2)), color=ORANGE, va="center")
+    axis.annotate("(cx, cy)", (cx - 2, cy - 3), ha="right", fontsize=9)
+    axis.annotate("w", points[[2, 3]].mean(0) + np.array([-3, 6]), color=BLUE)
+    axis.annotate("h", points[[3, 0]].mean(0) + np.array([-7, 2]), color=BLUE)
+    axis.annotate("outer box", (x1 + 1, y1 - 2), color=GREY, fontsize=9)
+    axis.set(xlim=(x1 - 8, x2 + 8), ylim=(y2 + 8, y1 - 10), aspect="equal", xlabel="x (pixels)", ylabel="y (pixels)")
+    axis.set_title("θ from the x axis to the long edge, clockwise on the screen")
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
+
+
+def show_midpoint(outer, points, alpha, beta):
+    """The midpoint offsets of a box: outer box, its middles, and the shifts of the top and right corners."""
+    x1, y1, x2, y2 = outer
+    x, y, w, h = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+    figure, axis = plt.subplots(figsize=(5, 3.4))
+    axis.add_patch(Polygon(points, facecolor=BLUE, alpha=0.25))
+    axis.add_patch(
+        Polygon([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], fill=False, edgecolor=GREY, linestyle=":", linewidth=1.2)
+    )
+    for middle, corner, name, place in (
+        ((x, y1), (x + alpha * w, y1), "Δα · w", (0, -9)),
+        ((x2, y), (x2, y + beta * h), "Δβ · h", (16, 0)),
+    ):
+        axis.plot(*middle, "o", color=GREY, markersize=5)
+        axis.plot(*corner, "o", color=ORANGE, markersize=6)
+        axis.annotate("", corner, middle, arrowprops=dict(arrowstyle="->", color=ORANGE, linewidth=1.6))
+        at = (np.array(middle) + corner) / 2
+        axis.annotate(name, at, place, textcoords="offset points", color=ORANGE, ha="center", va="center")
+    axis.set(xlim=(x1 - 8, x2 + 24), ylim=(y2 + 6, y1 - 14), aspect="equal", xlabel="x (pixels)", ylabel="y (pixels)")
+    axis.set_title(f"Midpoint offsets: Δα = {alpha:.2f}, Δβ = {beta:.2f}")
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
+
+
+def show_curves(curves, title, ylabel, xlabel="epoch"):
+    """Lines over epochs: {name: values}, one value an epoch."""
+    figure, axis = plt.subplots(figsize=(6.5, 3.2))
+    for (name, values), marker in zip(curves.items(), "os^Dvp<>", strict=False):
+        axis.plot(np.arange(1, len(values) + 1), values, marker=marker, markersize=4, label=name)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(frameon=False, fontsize=9)
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
+
+
+def show_lines(x, curves, title, xlabel, ylabel, levels=()):
+    """Lines {name: values} over x; levels: a dotted height for each line, in its colour."""
+    figure, axis = plt.subplots(figsize=(6.8, 3.4))
+    colours = (BLUE, ORANGE, GREEN, PINK)
+    for (name, values), marker, colour in zip(curves.items(), "os^D", colours, strict=False):
+        axis.plot(x, values, marker=marker, markersize=4, color=colour, label=name)
+    for level, colour in zip(levels, colours, strict=False):
+        axis.axhline(level, color=colour, linestyle=":")
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.set_ylim(top=max(axis.get_ylim()[1], 101 if max(max(v) for v in curves.values()) > 90 else 0))
+    axis.legend(frameon=False, fontsize=9)
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
+
+
+def show_pr(curves, title):
+    """Precision against recall: {name: (2, points)}."""
+    figure, axis = plt.subplots(figsize=(6.5, 3.8))
+    for (name, (recall, precision)), style in zip(curves.items(), ["-", "-", "--", "--", ":", ":"], strict=False):
+        axis.plot(100 * recall, 100 * precision, style, label=name)
+    axis.set(title=title, xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 101), ylim=(0, 102))
+    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
+
+
+def show_points(groups, title, xlabel, level=None, level_label=""):
+    """Results with intervals as points, one row each: {label: dict(value, low, high)}."""
+    figure, axis = plt.subplots(figsize=(7.8, 0.9 + 0.34 * len(groups)))
+    for row, m in enumerate(groups.values()):
+        axis.plot([m["low"], m["high"]], [row, row], color=BLUE, linewidth=2)
+        axis.plot(m["value"], row, "o", color=BLUE)
+        axis.annotate(f"{m['value']:.1f}", (m["value"], row), (0, 6), textcoords="offset points", ha="center", size=9)
+    axis.set_yticks(range(len(groups)), list(groups))
+    axis.invert_yaxis()
+    axis.margins(x=0.08, y=0.12)
+    if level is not None:
+        axis.axvline(level, color=GREY, linestyle=":", label=level_label)
+        axis.legend(frameon=False, fontsize=9)
+    axis.set(title=title, xlabel=xlabel)
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
