@@ -190,10 +190,10 @@ def decode(data, where):
         raise DataError(f"{where}: not a readable picture ({error})") from None
 
 
-def patient_of(stem, class_name):
+def patient_of(path):
     """The patient in a film's name (Kermany's person12_..., patient12...), else the film stands for itself."""
-    found = re.search(r"(person|patient)[-_ ]?(\d+)", stem, re.IGNORECASE)
-    return f"{found[1].lower()}{found[2]}" if found else f"{class_name}/{stem}"
+    found = re.search(r"(person|patient)[-_ ]?(\d+)", path.stem, re.IGNORECASE)
+    return f"{found[1].lower()}{found[2]}" if found else "/".join([*path.parts[-3:-1], path.stem])
 
 
 def _manifest(folder):
@@ -226,7 +226,7 @@ def _list_part(root, folder, names, manifest):
             row = manifest.get(path.relative_to(root).as_posix())
             if manifest and row is None:
                 raise DataError(f"{path}: manifest.csv does not list it")
-            patient = row["patient"] if row else patient_of(path.stem, name)
+            patient = row["patient"] if row else patient_of(path)
             rows.append((path, CLASSES.index(name), patient, row["source_repo"] if row else "unknown"))
     return rows
 
