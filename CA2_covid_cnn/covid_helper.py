@@ -342,7 +342,8 @@ def show_bars(groups, title, xlabel, lines=()):
     Groups share the labels of the rows, each has a colour and sits a little lower than the one before.
     """
     rows = list(dict.fromkeys(label for results in groups.values() for label in results))
-    figure, axis = plt.subplots(figsize=(7.8, 1.2 + (0.26 + 0.1 * len(groups)) * len(rows)))
+    height = (0.26 + 0.1 * len(groups)) * len(rows)  # of the axis, in inches
+    figure, axis = plt.subplots(figsize=(7.8, 1.2 + height))
     for k, ((name, results), colour) in enumerate(zip(groups.items(), COLOURS)):
         for label, m in results.items():
             y = rows.index(label) + 0.25 * (k - (len(groups) - 1) / 2)
@@ -352,10 +353,9 @@ def show_bars(groups, title, xlabel, lines=()):
     for (place, label), dash in zip(lines, (":", "--")):
         axis.axvline(place, color=GREY, linestyle=dash, label=label)
     axis.set_yticks(range(len(rows)), rows)
-    axis.invert_yaxis()
-    axis.set(title=title, xlabel=xlabel)
+    axis.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
     if len(groups) > 1 or lines:
-        place = (0.35, -0.12 - 0.9 / len(rows))
+        place = (0.35, -0.55 / height)
         axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=place, ncols=3)
     _finish(figure)
 
