@@ -1,0 +1,949 @@
+"""CA2_covid_cnn: what code.ipynb defines, held against scikit-learn, torchvision, OpenCV, or against a case by hand.
+
+`test_notices_...`: a copy of the notebook's cell with one usual mistake must fail the same comparison.
+"""
+
+import csv
+import io
+import json
+import lzma
+import os
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import save
+from scipy.stats import mannwhitneyu
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
+from torch import nn
+from torchmetrics.classification import BinaryCalibrationError
+
+import course
+from notebook_loader import load_definitions, mutated
+
+ROOM = course.ROOT / "CA2_covid_cnn"
+REAL = Path(os.environ.get("NNDL_DATA", "/nowhere"))
+CLASSES = ["COVID19", "NORMAL", "PNEUMONIA"]
+
+
+def needs(folder):
+    return pytest.mark.skipif(not (REAL / folder).is_dir(), reason=f"no real data: NNDL_DATA has no {folder}")
+
+
+@pytest.fixture(scope="module")
+def room():
+    return load_definitions(ROOM / "code.ipynb")
+
+
+@pytest.fixture(scope="module")
+def films(room):
+    """Synthetic films, unmarked: (Part, lungs, disease)."""
+    return room.helper.make_films(48, 5, 64, room.percentile_stretch)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def start(room, begin_run):
+    """start(profile, overrides) begins a run whose results stay out of the checkout; room.run and room.cfg are set."""
+    return partial(begin_run, room)
+
+
+# ---------------------------------------------------------------- preparing a film
+
+
+def test_central_square_is_central(room):
+    @settings(deadline=None)
+    @given(st.integers(1, 40), st.integers(1, 40))
+    def holds(height, width):
+        place = np.stack(np.mgrid[0:height, 0:width], axis=-1)
+        rows, columns = (room.central_square(place[..., k]) for k in range(2))
+        assert rows.shape == (min(height, width),) * 2
+        for kept, length in ((rows, height), (columns, width)):
+            assert abs(kept.min() - (length - 1 - kept.max())) <= 1, "more is cut off on one side"
+
+    holds()
+
+
+def test_stretch_against_numpy(room):
+    film = np.random.default_rng(0).gamma(2, size=(50, 70))
+    low, high = np.percentile(film, [1, 99])
+    expected = np.interp(film, [low, high], [0, 255])
+    assert np.abs(room.percentile_stretch(film) - expected).max() <= 0.5
+    assert np.array_equal(room.percentile_stretch(5 * film + 3), room.percentile_stretch(film))
+    assert not room.percentile_stretch(np.full((5, 5), 7.0)).any()
+
+
+def test_clahe_is_opencvs(room, films):
+    film = films[0].images[0]
+    assert np.array_equal(room.clahe(film), cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(film))
+
+
+def test_prepare(room, start):
+    start("tiny")
+    film = np.random.default_rng(0).random((90, 120), dtype=np.float32)
+    prepared = room.prepare(film, 32)
+    assert prepared.shape == (32, 32) and prepared.dtype == np.uint8 and np.ptp(prepared) == 255
+    start("tiny", "clahe=True")
+    assert np.array_equal(room.prepare(film, 32), room.clahe(prepared))
+
+
+# ---------------------------------------------------------------- audit
+
+
+def test_hash_and_distance_against_plain_loops(room, films):
+    images = films[0].images[:5]
+    bits = room.difference_hash(images)
+    for image, row in zip(images, bits):
+        small = cv2.resize(image, (17, 16), interpolation=cv2.INTER_AREA)
+        expected = [small[y, x + 1] > small[y, x] for y in range(16) for x in range(16)]
+        assert row.tolist() == expected
+    distances = room.hash_distances(bits, bits[:3])
+    assert distances.tolist() == [[int((a != b).sum()) for b in bits[:3]] for a in bits]
+
+
+def test_hash_finds_copies(room, films):
+    images = films[0].images[:20]
+    copies = np.stack([cv2.resize(np.uint8(0.7 * image + 30), (50, 50)) for image in images])
+    distances = room.hash_distances(room.difference_hash(copies), room.difference_hash(images))
+    assert (distances.argmin(1) == np.arange(20)).all() and np.diag(distances).max() <= 12
+
+
+def test_outer_ring(room):
+    grid = np.arange(64).reshape(1, 8, 8)
+    ring = room.outer_ring(grid)
+    inside = {8 * y + x for y in range(1, 7) for x in range(1, 7)}
+    assert ring.shape == (1, 28) and set(ring[0]) == set(range(64)) - inside
+
+
+def test_thumbnails_are_tile_means(room, films):
+    images = films[0].images[:3]
+    expected = images.reshape(3, 8, 8, 8, 8).mean((2, 4)) / 255
+    assert np.abs(room.thumbnails(images) - expected).max() < 0.5 / 255 + 1e-9
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def part_of(room, patients):
+    return room.helper.Part(None, None, np.asarray(patients), None, None)
+
+
+scored = st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(0, 3)), min_size=4, max_size=40).filter(
+    lambda rows: len({positive for _, positive, weight in rows if weight}) == 2
+)
+
+
+def assert_metrics_are_scikit_learns(module, rows):
+    scores, positive, weight = (np.array(column) for column in zip(*rows))
+    scores, w = scores.astype(float), weight[None].astype(float)
+    kept = weight > 0
+    assert np.isclose(module.auc(scores, positive, w)[0], roc_auc_score(positive, scores, sample_weight=weight))
+    expected = average_precision_score(positive[kept], scores[kept], sample_weight=weight[kept])
+    assert np.isclose(module.average_precision(scores, positive, w)[0], expected)
+    false_rate, true_rate, _ = roc_curve(
+        positive[kept], scores[kept], sample_weight=weight[kept], drop_intermediate=False
+    )
+    for specificity in (0.5, 0.9, 0.95):
+        expected = true_rate[false_rate <= 1 - specificity + 1e-9].max()
+        assert np.isclose(module.sensitivity_at(scores, positive, w, specificity)[0], expected)
+
+
+def test_ranking_metrics(room):
+    @settings(max_examples=60, deadline=None)
+    @given(scored)
+    def holds(rows):
+        assert_metrics_are_scikit_learns(room, rows)
+
+    holds()
+
+
+ROWS = [(score, positive, 1) for score, positive in ((3, 1), (3, 0), (2, 1), (2, 0), (2, 0), (1, 1), (0, 0), (5, 1))]
+ROWS = [(score, bool(positive), weight) for score, positive, weight in ROWS]
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("np.append(np.diff(scores[order]) != 0, True)", "np.ones(len(scores), dtype=bool)"),
+        ('np.argsort(-scores, kind="stable")', 'np.argsort(scores, kind="stable")'),
+        ("(y, ~y)", "(~y, y)"),
+    ],
+    ids=["ties one by one", "wrong way round", "classes exchanged"],
+)
+def test_notices_wrong_roc(room, old, new):
+    wrong = mutated(room, room.roc, (old, new))
+    merged = type("Wrong", (), {})
+    source = {name: getattr(room, name) for name in ("auc", "average_precision", "sensitivity_at")}
+    for name, function in source.items():
+        copy = type(function)(function.__code__, {**function.__globals__, "roc": wrong.roc}, name)
+        setattr(merged, name, staticmethod(copy))
+    assert_metrics_are_scikit_learns(room, ROWS)
+    with pytest.raises(AssertionError):
+        assert_metrics_are_scikit_learns(merged, ROWS)
+
+
+def test_auc_is_mann_whitney(room):
+    rng = np.random.default_rng(3)
+    scores, positive = rng.standard_normal(80), rng.random(80) < 0.4
+    expected = mannwhitneyu(scores[positive], scores[~positive]).statistic / (positive.sum() * (~positive).sum())
+    assert np.isclose(room.auc(scores, positive, np.ones((1, 80)))[0], expected)
+    assert room.auc(np.zeros(80), positive, np.ones((1, 80)))[0] == 0.5
+
+
+def test_decision_is_scikit_learns(room):
+    rng = np.random.default_rng(4)
+    scores, positive = rng.standard_normal(90), rng.random(90) < 0.3
+    result, called = room.decision(scores, positive, np.ones((1, 90)), 0.2), scores > 0.2
+    assert np.isclose(result["accuracy"][0], (called == positive).mean())
+    assert np.isclose(result["sensitivity"][0], recall_score(positive, called))
+    assert np.isclose(result["specificity"][0], recall_score(~positive, ~called))
+    assert np.isclose(result["precision"][0], precision_score(positive, called))
+    assert np.isclose(result["f1"][0], f1_score(positive, called))
+    none = room.decision(scores, positive, np.ones((1, 90)), 99.0)
+    assert none["precision"][0] == none["f1"][0] == none["sensitivity"][0] == 0
+
+
+def test_patients_are_drawn_whole(room):
+    patients, positive = np.array(list("aabbbcdde")), np.array([1, 1, 1, 1, 1, 0, 0, 0, 0]) > 0
+    weights = room.patient_weights(part_of(room, patients), positive, 300)
+    assert weights.shape == (301, 9) and (weights[0] == 1).all()
+    for name in set(patients):
+        group = weights[:, patients == name]
+        assert (group == group[:, :1]).all(), "films of one patient were drawn apart"
+    assert (weights[1:, [0, 2]].sum(1) == 2).all() and (weights[1:, [5, 6, 8]].sum(1) == 3).all()
+    assert abs(weights[1:].mean() - 1) < 0.1 and weights[1:].std() > 0.5
+
+
+def test_intervals_are_wider_over_patients_than_over_films(room):
+    """Each patient five times with the same score: the films pretend to be five times as many."""
+    rng = np.random.default_rng(0)
+    positive = np.repeat(rng.random(60) < 0.5, 5)
+    scores = np.repeat(rng.standard_normal(60), 5) + positive
+    widths = []
+    for patients in (np.repeat(np.arange(60), 5), np.arange(300)):
+        w = room.patient_weights(part_of(room, patients), positive, 1000)
+        widths.append(room.auc(scores, positive, w)[1:].std())
+    assert 1.8 < widths[0] / widths[1] < 2.7  # the root of 5 is 2.24
+
+
+def test_interval_covers_its_value(room):
+    entry = room.interval(np.array([0.5, *np.linspace(0.6, 0.8, 100)]), 7)
+    assert entry["low"] <= entry["value"] == 50 <= entry["high"] and entry["n"] == 7
+
+
+def assert_delong(delong, room):
+    """Error against a bootstrap over films, and exact facts."""
+    rng = np.random.default_rng(5)
+    positive = rng.random(300) < 0.4
+    common = rng.standard_normal(300)
+    first, second = positive + common + 0.5 * rng.standard_normal(300), 0.7 * positive + common
+    difference, error, p = delong(first, second, positive)
+    w = room.patient_weights(part_of(room, np.arange(300)), positive, 3000)
+    values = room.auc(first, positive, w) - room.auc(second, positive, w)
+    assert np.isclose(difference, roc_auc_score(positive, first) - roc_auc_score(positive, second))
+    assert abs(error / values[1:].std() - 1) < 0.1
+    assert delong(first, first, positive)[2] == 1.0
+    back = delong(second, first, positive)
+    assert np.allclose([-back[0], back[1], back[2]], [difference, error, p])
+
+
+def test_delong(room):
+    assert_delong(room.delong, room)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("rows = [x - y for x, y in zip(a, b)]", "rows = [*a, *b]"),
+        ("row.var(ddof=1) / len(row)", "row.var(ddof=1)"),
+        ("for row in rows)", "for row in rows[:1])"),
+    ],
+    ids=["not paired", "variance of one film", "negatives left out"],
+)
+def test_notices_wrong_delong(room, old, new):
+    with pytest.raises(AssertionError):
+        assert_delong(mutated(room, room.delong, (old, new)).delong, room)
+
+
+# ---------------------------------------------------------------- probabilities and thresholds
+
+
+def test_calibration_error_is_torchmetrics(room):
+    rng = np.random.default_rng(6)
+    probability = rng.random(500)
+    positive = rng.random(500) < probability**2
+    ours = room.calibration_error(probability, positive, np.ones((1, 500)))[0]
+    theirs = BinaryCalibrationError(n_bins=10, norm="l1")(
+        torch.from_numpy(probability), torch.from_numpy(positive).int()
+    )
+    # torchmetrics takes confidence in the answer "positive" likewise
+    assert abs(ours - theirs.item()) < 1e-6
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 4.0])
+def test_temperature_undoes_a_factor(room, factor):
+    rng = np.random.default_rng(7)
+    logit = rng.normal(0, 2, 20000)
+    positive = rng.random(20000) < 1 / (1 + np.exp(-logit))
+    assert abs(room.temperature(factor * logit, positive) / factor - 1) < 0.05
+
+
+def test_cheapest_threshold_by_search(room):
+    rng = np.random.default_rng(8)
+    positive = rng.random(60) < 0.4
+    scores = positive + rng.standard_normal(60)
+
+    def cost(threshold, miss, prevalence):
+        called = scores > threshold
+        return miss * prevalence * (~called[positive]).mean() + (1 - prevalence) * called[~positive].mean()
+
+    for miss, prevalence in ((1, 0.5), (20, 0.05), (0.1, 0.3)):
+        found = room.cheapest_threshold(scores, positive, miss, prevalence)
+        best = min(cost(t, miss, prevalence) for t in np.linspace(-4, 5, 2000))
+        assert cost(found, miss, prevalence) <= best + 1e-9
+
+
+def test_predictive_value_by_counting(room):
+    # 1000 people, 50 ill: 45 found; 950 healthy: 190 called
+    assert np.isclose(room.predictive_value(0.9, 0.8, 0.05), 45 / (45 + 190))
+
+
+# ---------------------------------------------------------------- networks
+
+
+def test_cnn_has_the_assignments_widths(room):
+    model = room.CovidCNN(64, 1)
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert [conv.out_channels for conv in convolutions] == [64, 128, 256, 512, 512, 512]
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == 6
+    assert model.dropout.p == 0.5
+    assert model(torch.rand(2, 1, 64, 64)).shape == (2, 1)
+    for size in (48, 80, 96):  # the mean over the picture makes the head the same for every size
+        assert model.eval()(torch.rand(1, 1, size, size)).shape == (1, 1)
+
+
+def test_every_parameter_gets_a_gradient(room):
+    model = room.CovidCNN(4, 3)
+    nn.init.normal_(model.head.weight)
+    model(torch.rand(4, 1, 48, 48)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_tensorflow_padding(room):
+    """A stride-2 convolution sees windows that begin at pixels 0, 2, 4, ..., with zeros behind the end."""
+    conv = nn.Conv2d(2, 3, 3, stride=2, padding=1, bias=False)
+    kernel, x = conv.weight.detach().clone(), torch.rand(1, 2, 8, 8)
+    out = room.pad_like_tensorflow(nn.Sequential(conv))(x)
+    padded = F.pad(x, (0, 1, 0, 1))
+    for i in range(4):
+        for j in range(4):
+            window = padded[0, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+            assert torch.allclose(out[0, :, i, j], (kernel * window).sum((1, 2, 3)), atol=1e-5)
+    net = room.pad_like_tensorflow(torchvision.models.mobilenet_v2())
+    assert sum(isinstance(m, nn.ZeroPad2d) for m in net.modules()) == 5  # the stem, and four of the blocks
+
+
+def stored(state, dtype=torch.int8):
+    """A state dict as the 8-bit files hold it."""
+    raw = {}
+    for name, tensor in state.items():
+        if tensor.ndim == 4:
+            scale = (tensor.abs().amax((1, 2, 3)) / 127).clamp_min(1e-8)
+            raw[f"{name}.q8"] = (tensor / scale.view(-1, 1, 1, 1)).round().to(dtype)
+            raw[f"{name}.scale"] = scale.half()
+        else:
+            raw[name] = tensor
+    return raw
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["safetensors", "xz"])
+def test_stored_weights_come_back(room, tmp_path, packed):
+    net = torchvision.models.squeezenet1_1(num_classes=7)
+    raw = stored(net.state_dict())
+    file = tmp_path / ("net.safetensors.xz" if packed else "net.safetensors")
+    file.write_bytes(lzma.compress(save(raw)) if packed else save(raw))
+    state = room.read_weights(file)
+    for name, tensor in net.state_dict().items():
+        assert (state[name] - tensor).abs().max() <= 0.02 * tensor.abs().max() + 1e-6, name
+
+
+BAD_WEIGHTS = {
+    "wrong shape": lambda state: state.update({"features.0.bias": torch.zeros(3)}),
+    "missing": lambda state: state.pop("features.0.bias"),
+    "extra": lambda state: state.update({"features.99.bias": torch.zeros(3)}),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_WEIGHTS)
+def test_weights_that_do_not_fit_are_named(room, kind):
+    net = room.VGG16()
+    state, before = dict(net.state_dict()), [p.clone() for p in net.parameters()]
+    BAD_WEIGHTS[kind](state)
+    with pytest.raises(room.helper.DataError, match=r"some\.safetensors: features\.(0|99)\.bias does not fit") as error:
+        room.load_weights(net, state, "some.safetensors")
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters())), "nothing may be half loaded"
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.safetensors.xz"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no weights", lzma.compress(b"no weights")[:20]], ids=["empty", "text", "cut"]
+)
+def test_unreadable_weights_are_named(room, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(room.helper.DataError, match=rf"{re.escape(name)}: not a readable safetensors file"):
+        room.read_weights(tmp_path / name)
+
+
+def test_vgg16_is_torchvisions(room):
+    theirs = torchvision.models.vgg16(weights=None).features.eval()
+    ours = room.VGG16()
+    ours.load_state_dict({f"features.{k}": v for k, v in theirs.state_dict().items()})
+    x = torch.randn(1, 3, 64, 64)
+    lower, upper = room.cut(ours, "VGG16")
+    assert torch.equal(upper(lower(x)), theirs(x))
+    assert [type(m).__name__ for m in upper] == ["Conv2d", "ReLU"] * 3 + ["MaxPool2d"]  # block 5
+
+
+@pytest.mark.parametrize("name, channels", [("MobileNetV2", 1280), ("ResNet-50", 2048)])
+def test_cut_is_the_network(room, name, channels):
+    build = {"MobileNetV2": torchvision.models.mobilenet_v2, "ResNet-50": torchvision.models.resnet50}[name]
+    net, x = build().eval(), torch.randn(1, 3, 64, 64)
+    whole = net.features if name == "MobileNetV2" else nn.Sequential(*list(net.children())[:-2])
+    lower, upper = room.cut(net, name)
+    with torch.no_grad():
+        out = upper(lower(x))
+    assert out.shape[1] == channels and torch.allclose(out, whole(x), atol=1e-4, rtol=1e-3)
+
+
+def test_upper_keeps_batch_norm_and_trains_the_rest(room):
+    net = torchvision.models.mobilenet_v2().features[17:]
+    model = room.Upper(net, room.Head(torch.randn(20, 1280), 1)).train()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = [m.running_mean.clone() for m in norms]
+    model(torch.randn(4, 160, 3, 3)).sum().backward()
+    assert norms and not any(m.training for m in norms) and model.head.dropout.training
+    assert all(torch.equal(a, m.running_mean) for a, m in zip(before, norms))
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_head_standardises(room):
+    features = 5 + 3 * torch.randn(400, 6)
+    head = room.Head(features, 2).eval()
+    assert head(features).tolist() == [[0.0, 0.0]] * 400
+    seen = (features - head.mean) / head.std
+    assert seen.mean(0).abs().max() < 1e-5 and (seen.std(0) - 1).abs().max() < 1e-5
+    assert set(dict(head.named_parameters())) == {"linear.weight", "linear.bias"}
+
+
+def test_random_weights_do_not_saturate(room, films, monkeypatch):
+    monkeypatch.setattr(room, "planted", {"off": type("Films", (), {"train": films[0]})}, raising=False)
+    net = room.with_random_weights(torchvision.models.mobilenet_v2())
+    x = torch.from_numpy(films[0].images[16:32])[:, None].float().expand(-1, 3, -1, -1) / 127.5 - 1
+    with torch.no_grad():
+        features = net.features(x).mean((2, 3))
+    assert not net.training and features.std(0).mean() > 1e-3, "all films look the same to it"
+
+
+# ---------------------------------------------------------------- losses and training
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_losses_by_hand(room, start, outputs):
+    start("tiny")
+    labels = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 1])
+    z, y = torch.randn(10, outputs), torch.from_numpy(labels)
+    if outputs == 1:
+        p = z[:, 0].sigmoid()
+        rows = torch.where(y == 0, -4 * p.log(), -(1 - p).log())  # 8 negatives for 2 positives
+        expected = rows.mean()
+    else:
+        weight = torch.tensor([10 / 6, 10 / 12, 10 / 12])[y]
+        expected = (-weight * z.log_softmax(1)[range(10), y]).sum() / weight.sum()
+    assert torch.allclose(room.make_loss(labels, outputs)(z, y), expected, atol=1e-6)
+
+
+def test_covid_score_is_a_log_odds(room):
+    logits = np.random.default_rng(0).standard_normal((20, 3))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert np.allclose(room.covid_score(logits), np.log(p[:, 0] / (1 - p[:, 0])))
+    assert np.array_equal(room.covid_score(logits[:, :1]), logits[:, 0])
+
+
+def assert_a_draw_for_each(augmented, films):
+    copies = augmented(np.stack([films[0].images[0]] * 40))
+    assert copies.shape == (40, 64, 64) and copies.dtype == np.uint8
+    assert len({copy.tobytes() for copy in copies}) > 35
+
+
+def test_augmentation_draws_for_each_film(room, films):
+    assert_a_draw_for_each(room.augmented, films)
+
+
+def test_notices_one_draw_a_batch(room, films):
+    old = "torch.stack([transform(film[None])[0] for film in torch.from_numpy(images)]).numpy()"
+    wrong = mutated(room, room.augmented, (old, "transform(torch.from_numpy(images)[:, None])[:, 0].numpy()"))
+    with pytest.raises(AssertionError):
+        assert_a_draw_for_each(wrong.augmented, films)
+
+
+def test_batches(room, films):
+    part = films[0]
+    x, y = room.Batches(part.images, part.labels, 32).__getitems__([3, 1])
+    assert x.shape == (2, 1, 32, 32) and x.min() >= 0 and x.max() <= 1 and y.tolist() == part.labels[[3, 1]].tolist()
+    features = torch.randn(48, 5).half()
+    x, _ = room.Batches(features, part.labels).__getitems__([7])
+    assert torch.equal(x, features[7:8].float())
+
+
+def test_training_keeps_the_best_epoch_and_stops(room, start, films):
+    start("tiny")
+    part = films[0]
+    features = torch.randn(48, 4) + 2.0 * torch.from_numpy(part.labels == 0)[:, None]
+    recipe = room.Recipe(30, 1e-2, batch_size=16, patience=3)
+    model, history = room.train("t", room.Head(features, 1), (features, part.labels), (features, part.labels), recipe)
+    aucs = [row["auc"] for row in history]
+    score = room.predict(model, features)[:, 0]
+    assert len(history) == int(np.argmax(aucs)) + 4 < 30, "did not stop three epochs after the best"
+    assert np.isclose(roc_auc_score(part.labels == 0, score), max(aucs)), "not the weights of the best epoch"
+
+
+def test_training_goes_on_where_it_was(room, start, films, monkeypatch):
+    part = films[0]
+    recipe = room.Recipe(4, 1e-3, batch_size=12, augment=True, size=32)
+    sets = (part.images, part.labels), (part.images, part.labels)
+
+    def run_all():
+        torch.manual_seed(3)
+        return room.train("cnn", room.CovidCNN(2, 1), *sets, recipe, seed=3)
+
+    start("tiny", "seed=1")
+    whole, expected = run_all()
+    shutil.rmtree(room.run.folder / "state")
+    start("tiny", "seed=1")
+    calls, epoch = [], room.train_epoch
+
+    def dies(*args):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return epoch(*args)
+
+    monkeypatch.setattr(room, "train_epoch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run_all()
+    monkeypatch.setattr(room, "train_epoch", epoch)
+    start("tiny", "seed=1")
+    again, history = run_all()
+    assert [row["loss"] for row in history] == [row["loss"] for row in expected]
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
+
+
+# ---------------------------------------------------------------- Grad-CAM
+
+
+def assert_grad_cam(module):
+    """The closed form, another map for another class, no hook left, scaled to 1."""
+    layer = nn.Conv2d(1, 6, 3, padding=1)
+    net = nn.Sequential(layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2))
+    x, maps = torch.rand(3, 1, 8, 8), []
+    for k in range(2):
+        a = layer(x)
+        alpha = (net[4].weight[k][None] * (a > 0).float().mean((2, 3)) / 64)[:, :, None, None]
+        expected = F.relu((alpha * a).sum(1)).detach()
+        expected = expected / expected.amax((1, 2), keepdim=True).clamp_min(1e-12)
+        maps.append(module.grad_cam(net, layer, x, lambda z, k=k: z[:, k]))
+        assert torch.allclose(maps[-1], expected, atol=1e-5)
+    assert not torch.allclose(*maps)
+    assert not layer._forward_hooks
+
+
+def test_grad_cam(room):
+    assert_grad_cam(room)
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("gradient.mean((2, 3), keepdim=True)", "gradient"),
+        ("F.relu((alpha * kept[0]).sum(1)).detach()", "(alpha * kept[0]).sum(1).detach()"),
+        ("        handle.remove()", "        pass"),
+        ("score(model(x)).sum()", "model(x)[:, 0].sum()"),
+    ],
+    ids=["gradients not averaged", "no ReLU", "hook stays", "class ignored"],
+)
+def test_notices_wrong_grad_cam(room, old, new):
+    with pytest.raises(AssertionError):
+        assert_grad_cam(mutated(room, room.grad_cam, (old, new)))
+
+
+def test_hook_is_removed_after_an_error(room):
+    layer = nn.Linear(2, 2)
+    with pytest.raises(RuntimeError), room.listening(layer, []):
+        raise RuntimeError
+    assert not layer._forward_hooks
+
+
+def test_box_share(room):
+    maps = np.zeros((2, 10, 10))
+    maps[0, 5, 5], maps[1, 0, 0] = 2.0, 1.0
+    assert room.box_share(maps, (0.2, 0.8, 0.2, 0.8)).tolist() == [1.0, 0.0]
+    assert np.isclose(room.box_share(np.ones((1, 10, 10)), (0.2, 0.8, 0.2, 0.8)), 0.36)
+
+
+# ---------------------------------------------------------------- controls and remedies
+
+
+def test_controls_do_not_see_what_they_take_away(room, films):
+    images = films[0].images[:4]
+    inside, outside = images.copy(), images.copy()
+    inside[:, 20:44, 20:44] = 0
+    outside[:, :3] = outside[:, -3:] = 0
+    for name in ("border only", "without the lungs", "8x8 outer ring"):
+        assert np.array_equal(room.CONTROLS[name](inside), room.CONTROLS[name](images)), name
+        assert not np.array_equal(room.CONTROLS[name](outside), room.CONTROLS[name](images)), name
+    assert np.array_equal(room.masked_border(outside), room.masked_border(images))
+    for view in room.CONTROLS.values():
+        out = view(images)
+        assert out.shape == images.shape and out.dtype == np.uint8
+    assert np.array_equal(images, films[0].images[:4]), "a control changed its input"
+
+
+def test_the_box_holds_the_lungs(room, films):
+    _, lungs, disease = films
+    top, bottom, left, right = (round(64 * edge) for edge in room.LUNGS)
+    for mask in (lungs, disease):
+        share = mask[:, top:bottom, left:right].sum() / mask.sum()
+        assert share > 0.97, f"{share:.3f} of the lungs lie in the box"
+
+
+def test_matched_histograms(room, films):
+    images = films[0].images[:6]
+    reference = np.sort(images[5].ravel())
+    out = room.matched(images, reference)
+    assert (np.sort(out.reshape(6, -1), 1) == reference).all()
+    flat, new = images[0].ravel().astype(int), out[0].ravel().astype(int)
+    order = flat.argsort(kind="stable")
+    assert (np.diff(new[order]) >= 0).all(), "darker became brighter"
+
+
+def test_equalised_and_blurred_are_opencvs(room, films):
+    images = films[0].images[:2]
+    assert np.array_equal(room.equalised(images)[1], cv2.equalizeHist(images[1]))
+    assert np.array_equal(room.blurred(images)[0], cv2.GaussianBlur(images[0], (0, 0), 0.02 * 64))
+
+
+def test_local_contrast_forgets_exposure(room, films):
+    images = films[0].images[:3]
+    darker = np.uint8(0.5 * images + 20)
+    before = np.abs(images.astype(int) - darker).mean()
+    after = np.abs(room.local_contrast(images).astype(int) - room.local_contrast(darker)).mean()
+    assert after < 0.5 * before
+    assert np.abs(room.fine_detail(np.full((1, 32, 32), 90, dtype=np.uint8)).astype(int) - 128).max() == 0
+
+
+def test_swaps_take_from_another_class(room, films):
+    images, labels = films[0].images[:12], films[0].labels[:12]
+    other = room.partners(labels, 3)
+    assert (labels[other] != labels).all()
+    tones = room.tone_swapped(images, labels, 3)
+    assert np.array_equal(np.sort(tones.reshape(12, -1)), np.sort(images[other].reshape(12, -1)))
+    swapped = room.amplitude_swapped(images, labels, share=0.0, seed=3)  # only the mean
+    means = swapped.mean((1, 2)) - images[other].mean((1, 2))
+    assert np.abs(means).max() < 6  # up to clipping
+    assert np.abs(room.amplitude_swapped(images, labels, share=-1).astype(int) - images).max() <= 1
+
+
+def test_sources_are_balanced(room):
+    part = room.helper.Part(None, np.array([0] * 5 + [1] * 2), None, np.array(list("aaaabcc")), None)
+    index = room.source_balanced(part)
+    chosen = list(zip(part.labels[index], part.sources[index]))
+    assert {pair: chosen.count(pair) for pair in set(chosen)} == {(0, "a"): 4, (0, "b"): 4, (1, "c"): 2}
+    assert set(index) == set(range(7))
+
+
+def test_normal_against_pneumonia(room):
+    embedded = room.helper.load_embedded(36, 18, 32, room.percentile_stretch, False)
+    apart = room.one_hospital(embedded)
+    for name, part in apart.parts().items():
+        whole = getattr(embedded, name)
+        assert len(part.labels) == (whole.labels != 0).sum()
+        assert (part.labels == 0).sum() == (whole.labels == 2).sum()
+
+
+# ---------------------------------------------------------------- embedded films
+
+
+def test_embedded_films_are_what_they_say(room, films):
+    part, lungs, disease = films
+    amount = disease.sum((1, 2))
+    assert np.bincount(part.labels).tolist() == [16] * 3
+    assert (amount[part.labels == 1] == 0).all() and (amount[part.labels != 1] > 0).all()
+    assert (disease & ~lungs).sum() < 0.02 * disease.sum(), "disease outside the lungs"
+    sides = np.stack([disease[:, :, :32].sum((1, 2)), disease[:, :, 32:].sum((1, 2))], 1)
+    assert ((sides[part.labels == 0] > 0).all(1)).all(), "COVID-19 must be on both sides"
+    assert ((sides[part.labels == 2] == 0).any(1)).mean() > 0.7, "pneumonia must be on one side"
+    again = room.helper.make_films(48, 5, 64, room.percentile_stretch)[0]
+    assert np.array_equal(again.images, part.images)
+
+
+def test_marker_is_where_it_should_be(room):
+    for marked, expected in (((1, 0, 0), [True, False, False]), ((0, 0, 0), [False] * 3), ((1, 1, 1), [True] * 3)):
+        part = room.helper.make_films(30, 7, 64, room.percentile_stretch, marked)[0]
+        corner = part.images[:, 2:8, 2:8].mean((1, 2)) > 200
+        for label in range(3):
+            assert (corner[part.labels == label] == expected[label]).all()
+
+
+def test_embedded_split_is_by_patient(room):
+    data = room.helper.load_embedded(90, 30, 32, room.percentile_stretch, True)
+    groups = [set(part.patients) for part in data.parts().values()]
+    assert sum(map(len, groups)) == len(set().union(*groups))
+    assert len(set(data.train.patients)) < len(data.train.labels), "some patients have several films"
+    assert not (data.check.labels == 0).any()
+
+
+# ---------------------------------------------------------------- real layout, and bad input
+
+
+def png(pixels, kind="png", **options):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+def make_folder(folder, each=12, manifest=True, ending="png"):
+    """A small set in the published layout, with patients of two films, and adult_check/."""
+    rng, rows = np.random.default_rng(0), []
+    for part in ("Data/train", "Data/test", "adult_check"):
+        for name in CLASSES[1:] if part == "adult_check" else CLASSES:
+            place = folder / part / name
+            place.mkdir(parents=True)
+            for i in range(each):
+                pixels = rng.integers(0, 256, (20, 24), dtype=np.uint8)
+                (place / f"{name}({i}).{ending}").write_bytes(png(pixels, "JPEG" if ending == "jpg" else "PNG"))
+                rows.append((f"{part}/{name}/{name}({i}).{ending}", f"{part}_{name}_{i // 2}", f"source of {name}"))
+    if manifest:
+        with open(folder / "manifest.csv", "w", newline="") as file:
+            csv.writer(file).writerows([("file", "patient", "source_repo"), *rows])
+    return folder
+
+
+def small(film):
+    """A stand-in for `prepare`."""
+    return cv2.resize(np.uint8(255 * film), (16, 16))
+
+
+@pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "no manifest"])
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_layout(room, tmp_path, manifest, ending):
+    data = room.helper.load_films(make_folder(tmp_path, 12, manifest, ending), small)
+    assert data.source == "real" and sum(data.counts().values()) == 12 * 8
+    assert np.bincount(data.test.labels).tolist() == [12] * 3 and np.bincount(data.check.labels).tolist() == [0, 12, 12]
+    assert data.train.images.shape[1:] == (16, 16) and np.allclose(data.train.aspect, 24 / 20)
+    assert not set(data.train.patients) & set(data.val.patients)
+    assert set(data.test.sources) == ({f"source of {name}" for name in CLASSES} if manifest else {"unknown"})
+    assert len(set(data.test.patients)) == (18 if manifest else 36)
+    assert ("file names" in data.note) != manifest
+
+
+def test_limit_keeps_every_class(room, tmp_path):
+    data = room.helper.load_films(make_folder(tmp_path, 14), small, limit=36)
+    assert len(data.train.labels) + len(data.val.labels) == 36 and np.bincount(data.test.labels).tolist() == [12] * 3
+
+
+def test_patients_in_names(room):
+    patient_of = room.helper.patient_of
+    assert patient_of(Path("train/PNEUMONIA/person12_bacteria_46.jpeg")) == "person12"
+    assert patient_of(Path("test/PNEUMONIA/Person12_virus_3.jpeg")) == "person12"
+    assert patient_of(Path("train/COVID19/patient-7 (2).png")) == "patient7"
+    names = ("train/NORMAL/NORMAL(3).jpg", "train/NORMAL/NORMAL(4).jpg", "test/NORMAL/NORMAL(3).jpg")
+    assert len({patient_of(Path(name)) for name in names}) == 3, "the published names start anew in each part"
+
+
+GREY = np.random.default_rng(1).integers(0, 256, (30, 40), dtype=np.uint8)
+KINDS = {
+    "grey": (png(GREY), GREY / 255),
+    "RGB": (png(np.stack([GREY] * 3, -1)), GREY / 255),
+    "RGBA, opaque": (png(np.stack([GREY] * 3 + [np.full_like(GREY, 255)], -1)), GREY / 255),
+    "RGBA, transparent": (png(np.stack([GREY] * 3 + [np.zeros_like(GREY)], -1)), 0 * GREY),
+    "16 bits": (png(GREY.astype(np.uint16) * 257), GREY / 255),
+    "16-bit TIFF": (png(GREY.astype(np.uint16) * 257, "TIFF"), GREY / 255),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_pictures(room, kind):
+    data, expected = KINDS[kind]
+    film = room.helper.decode(data, "here")
+    assert film.dtype == np.float32 and film.shape == GREY.shape
+    assert np.abs(film - expected).max() < 0.005
+
+
+def test_sixteen_bits_are_kept(room):
+    dark = np.arange(1200, dtype=np.uint16).reshape(30, 40)  # all black in 8 bits
+    assert len(np.unique(room.helper.decode(png(dark), "here"))) == 1200
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_truncated_films_are_named(room, kind):
+    data = png(GREY, kind)
+    for end in range(0, int(0.8 * len(data)), 40):
+        with pytest.raises(room.helper.DataError, match=r"here: not a readable picture"):
+            room.helper.decode(data[:end], "here")
+
+
+def rewrite_manifest(change):
+    def spoil(folder):
+        with open(folder / "manifest.csv", newline="") as file:
+            rows = change(list(csv.reader(file)))
+        with open(folder / "manifest.csv", "w", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+    return spoil
+
+
+def same_patient(rows):
+    """The first training and the first test film get one patient."""
+    for part in ("Data/train", "Data/test"):
+        next(row for row in rows if row[0].startswith(part))[1] = "p7"
+    return rows
+
+
+def films_of(folder, part="train", name="NORMAL"):
+    return sorted((folder / "Data" / part / name).iterdir())
+
+
+BAD_FOLDERS = {
+    "no folder": (lambda folder: shutil.rmtree(folder / "Data"), r"Data/train: no such folder"),
+    "no class in train": (lambda f: shutil.rmtree(f / "Data/train/COVID19"), r"train: class COVID19 is missing"),
+    "no class in test": (lambda f: shutil.rmtree(f / "Data/test/PNEUMONIA"), r"test: class PNEUMONIA is missing"),
+    "class only in test": (lambda f: (f / "Data/test/TB").mkdir(), r"test: unknown class TB"),
+    "empty class": (lambda f: [p.unlink() for p in films_of(f)], r"train/NORMAL: no picture"),
+    "text": (lambda f: films_of(f)[1].write_text("no picture"), r"train/NORMAL/.*\.png: not a readable picture"),
+    "truncated": (
+        lambda f: films_of(f, "test")[2].write_bytes(films_of(f, "test")[2].read_bytes()[:150]),
+        r"test/NORMAL/.*\.png: not a readable picture",
+    ),
+    "patient in two splits": (rewrite_manifest(same_patient), r"patient p7 has films in both train and test"),
+    "film not in the manifest": (rewrite_manifest(lambda rows: rows[:-1]), r"png: manifest\.csv does not list it"),
+    "manifest without patients": (
+        rewrite_manifest(lambda rows: [[row[0], row[2]] for row in rows]),
+        r"manifest\.csv: no column patient",
+    ),
+    "empty manifest": (lambda f: (f / "manifest.csv").write_text(""), r"manifest\.csv: no column"),
+}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", BAD_FOLDERS)
+def test_bad_folder_is_named(room, tmp_path, kind):
+    spoil, words = BAD_FOLDERS[kind]
+    spoil(make_folder(tmp_path, 6))
+    before = contents(tmp_path)
+    with pytest.raises(room.helper.DataError, match=words) as error:
+        room.helper.load_films(tmp_path, small)
+    assert "\n" not in str(error.value) and contents(tmp_path) == before
+
+
+def test_patient_in_two_splits_without_manifest(room, tmp_path):
+    make_folder(tmp_path, 6, manifest=False)
+    for part in ("train", "test"):
+        films_of(tmp_path, part, "PNEUMONIA")[0].rename(tmp_path / f"Data/{part}/PNEUMONIA/person3_virus_{part}.png")
+    with pytest.raises(room.helper.DataError, match="patient person3 has films in both"):
+        room.helper.load_films(tmp_path, small)
+
+
+# ---------------------------------------------------------------- the real files
+
+
+@needs("covid-cxr")
+def test_real_films(room, start):
+    start("tiny")
+    data = room.helper.load_films(REAL / "covid-cxr", partial(room.prepare, size=64), limit=45)
+    assert data.source == "real" and data.counts()["test"] == 45 and np.bincount(data.check.labels)[0] == 0
+    groups = [set(part.patients) for part in data.parts().values()]
+    assert sum(map(len, groups)) == len(set().union(*groups))
+    for part in data.parts().values():
+        assert part.images.dtype == np.uint8 and 60 < part.images.mean() < 190
+
+
+@needs("covid-cxr")
+def test_real_folder_is_split_by_patient(room):
+    """Without decoding: the loader's listing of all films."""
+    folder, manifest = REAL / "covid-cxr", room.helper._manifest(REAL / "covid-cxr")
+    rows = {p: room.helper._list_part(folder, folder / "Data" / p, CLASSES, manifest) for p in ("train", "test")}
+    assert {p: len(r) for p, r in rows.items()} == {"train": 1365, "test": 360}
+    assert not {r[2] for r in rows["train"]} & {r[2] for r in rows["test"]}
+
+
+@needs("weights")
+@needs("imagenet-val")
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet-50"])
+@torch.no_grad()
+def test_real_weights_recognise_pictures(room, start, name):
+    start("tiny")
+    room.build.cache_clear()
+    net, origin = room.build(name, REAL / "weights")
+    room.build.cache_clear()
+    pictures, truth = room.helper.load_imagenet_val(REAL / "imagenet-val")
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in room.PRETRAINED[name].mean_std)
+    x = torch.from_numpy(pictures[:24]).permute(0, 3, 1, 2) / 255
+    right = net((x - mean) / std).argmax(1).numpy() == truth[:24]
+    assert "ImageNet" in origin and right.mean() > 0.5
+
+
+# ---------------------------------------------------------------- the whole room
+
+
+def test_settings_are_all_used_and_all_stated(room):
+    cells = json.loads((ROOM / "code.ipynb").read_text())["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    used = set(re.findall(r"\bcfg\.(\w+)", source)) | {"precision"}  # accelerate takes that one
+    assert used == set(room.SETTINGS)
+    for name, values in room.SETTINGS.items():
+        assert len(values) == 4 and len({type(value) for value in values}) == 1, f"{name}: four values of one type"
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        ("epochs=0", "epochs=0: at least 1"),
+        ("size=16", "size=16: the networks need 32 pixels"),
+        ("seeds=()", r"seeds=\(\): at least one seed"),
+        ("limit=9", "limit=9: 30 films at least"),
+    ],
+)
+def test_bad_settings_are_named(room, start, overrides, words):
+    run = start("demo", overrides)
+    with pytest.raises(room.lab.LabError, match=words):
+        room.check_settings(run.cfg)
+
+
+def test_good_settings_pass(room, start):
+    for profile in ("tiny", "demo", "full"):
+        room.check_settings(start(profile).cfg)
