@@ -5,9 +5,7 @@
 
 import csv
 import io
-import json
 import lzma
-import os
 import re
 import shutil
 from functools import partial
@@ -22,6 +20,7 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from real_data import REAL, needs
 from safetensors.torch import save
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import (
@@ -39,12 +38,7 @@ import course
 from notebook_loader import load_definitions, mutated
 
 ROOM = course.ROOT / "CA2_covid_cnn"
-REAL = Path(os.environ.get("NNDL_DATA", "/nowhere"))
 CLASSES = ["COVID19", "NORMAL", "PNEUMONIA"]
-
-
-def needs(folder):
-    return pytest.mark.skipif(not (REAL / folder).is_dir(), reason=f"no real data: NNDL_DATA has no {folder}")
 
 
 @pytest.fixture(scope="module")
@@ -918,15 +912,6 @@ def test_real_weights_recognise_pictures(room, start, name):
 
 
 # ---------------------------------------------------------------- the whole room
-
-
-def test_settings_are_all_used_and_all_stated(room):
-    cells = json.loads((ROOM / "code.ipynb").read_text())["cells"]
-    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    used = set(re.findall(r"\bcfg\.(\w+)", source)) | {"precision"}  # accelerate takes that one
-    assert used == set(room.SETTINGS)
-    for name, values in room.SETTINGS.items():
-        assert len(values) == 4 and len({type(value) for value in values}) == 1, f"{name}: four values of one type"
 
 
 @pytest.mark.parametrize(

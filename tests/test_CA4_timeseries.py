@@ -4,13 +4,10 @@
 """
 
 import gzip
-import json
-import os
 import re
 from dataclasses import replace
 from functools import cache, partial
 from hashlib import md5
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +17,7 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_data import REAL, needs
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 from torch import nn
 from torch.testing import assert_close
@@ -28,8 +26,6 @@ import course
 from notebook_loader import load_definitions, mutated
 
 ROOM = course.ROOT / "CA4_timeseries"
-REAL = Path(os.environ.get("NNDL_DATA", "/nowhere"))
-needs_ett = pytest.mark.skipif(not (REAL / "ett").is_dir(), reason="no real data: NNDL_DATA has no ett")
 
 
 @cache
@@ -768,7 +764,7 @@ def test_synthetic_series_has_the_law_that_it_claims(ts):
     assert not new[: series.borders[2]].any(), "the new regime lies in the test part"
 
 
-@needs_ett
+@needs("ett")
 @pytest.mark.parametrize(
     "name, digest", [("ETTh1", "8381763947c85f4be6ac456c508460d6"), ("ETTh2", "51a229a3fc13579dd939364fefe9c7ab")]
 )
@@ -781,14 +777,6 @@ def test_real_ett(ts, name, digest):
 
 
 # ---------------------------------------------------------------- the whole room
-
-
-def test_settings_are_all_used_and_all_stated(ts):
-    cells = json.loads((ROOM / "code.ipynb").read_text())["cells"]
-    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    assert set(re.findall(r"\bcfg\.(\w+)", source)) == set(ts.SETTINGS)
-    for name, values in ts.SETTINGS.items():
-        assert len(values) == 4 and len({type(value) for value in values}) == 1, f"{name}: four values of one type"
 
 
 @pytest.mark.parametrize(

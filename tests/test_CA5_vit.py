@@ -15,7 +15,6 @@ import sys
 import time
 from functools import partial
 from hashlib import md5
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,6 +28,7 @@ import torch.nn.functional as F
 import torchvision
 from matplotlib.colors import rgb_to_hsv
 from PIL import Image
+from real_data import REAL, needs
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from timm.layers import resample_abs_pos_embed
@@ -39,12 +39,7 @@ import course
 from notebook_loader import load_definitions, mutated
 
 ROOM = course.ROOT / "CA5_vit"
-REAL = Path(os.environ.get("NNDL_DATA", "/nowhere"))
 close = partial(assert_close, atol=1e-5, rtol=1e-4)
-
-
-def needs(folder):
-    return pytest.mark.skipif(not (REAL / folder).is_dir(), reason=f"no real data: NNDL_DATA has no {folder}")
 
 
 @pytest.fixture(scope="module")
@@ -1076,14 +1071,6 @@ def test_real_vit_tiny_answers_like_timms(vit, tmp_path):
 
 
 # ---------------------------------------------------------------- the whole room
-
-
-def test_settings_are_all_used_and_all_stated(vit):
-    cells = json.loads((ROOM / "code.ipynb").read_text())["cells"]
-    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    assert set(re.findall(r"\bcfg\.(\w+)", source)) == set(vit.SETTINGS)
-    for name, values in vit.SETTINGS.items():
-        assert len(values) == 4 and len({type(value) for value in values}) == 1, f"{name}: four values of one type"
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,18 @@ def test_code_tags(room):
             assert any(isinstance(node, DEFINITIONS[2:]) for node in nodes), f"{name}, cell {number}: defines nothing"
 
 
+@every_room
+def test_settings_are_all_used_and_of_one_type(room):
+    sources = [cell.source for _, cell in cells(f"{room}/code.ipynb")]
+    (table,) = (source for source in sources if source.startswith("SETTINGS"))
+    found = {}
+    exec(table, found)
+    assert set(re.findall(r"\bcfg\.(\w+)", "\n".join(sources))) == set(found["SETTINGS"]), f"{room}: used, not used"
+    for name, values in found["SETTINGS"].items():
+        assert len(values) == 4, f"{room}, {name}: a value for tiny, demo, full with a GPU and full without one"
+        assert len({type(value) for value in values}) == 1, f"{room}, {name}: values of different types"
+
+
 # ---------------------------------------------------------------- records
 
 
