@@ -3,10 +3,8 @@
 `test_notices_...`: a copy of the notebook's cell with one usual mistake must fail the same comparison.
 """
 
-import json
 import math
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +22,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from real_data import REAL, needs
 from sklearn.metrics import average_precision_score
 from torch.testing import assert_close
 from torchvision.models.detection.rpn import AnchorGenerator
@@ -33,12 +32,7 @@ import course
 from notebook_loader import load_definitions, mutated
 
 ROOM = course.ROOT / "CA3_oriented_rcnn"
-REAL = Path(os.environ.get("NNDL_DATA", "/nowhere"))
 PI = math.pi
-
-
-def needs(folder):
-    return pytest.mark.skipif(not (REAL / folder).is_dir(), reason=f"no real data: NNDL_DATA has no {folder}")
 
 
 @pytest.fixture(scope="module")
@@ -565,6 +559,23 @@ def test_midpoint_parallelogram_becomes_the_rectangle_of_its_longer_diagonal(roo
     assert box[0, :2].abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("axis", [-90, 0, 90])
+def test_nearly_upright_boxes_share_one_pair_of_midpoint_offsets(room, axis):
+    """A hair's turn to either side must not make the targets jump from one end to the other."""
+    tie, degrees = math.radians(3), torch.tensor([-2.9, -0.1, 0, 0.1, 2.9])
+    boxes = torch.tensor([[60.0, 45, 40, 20, 0]]).repeat(len(degrees), 1)
+    boxes[:, 4] = torch.deg2rad(axis + degrees)
+    anchors = room.upright(room.outer_boxes(boxes))
+    offsets = room.encode_midpoint(boxes, anchors, tie)
+    assert (offsets[:, 4:] == 0.5).all()
+    assert same_rectangles(room, room.decode_midpoint(offsets, anchors), anchors, atol=2e-2), "not the outer box"
+    exact = room.encode_midpoint(boxes, anchors)[:, 4:]
+    assert (exact[0] - exact[-1]).abs().max() > 0.5, "without the rule they jump"
+    leaning = boxes + torch.tensor([0, 0, 0, 0, math.radians(8)])
+    assert_close(room.encode_midpoint(leaning, anchors, tie), room.encode_midpoint(leaning, anchors))
+    assert (room.MidpointForm.encode(boxes, anchors)[:, 4:] == 0.5).all(), "the form does not use the rule"
+
+
 def test_wild_offsets_stay_finite(room):
     anchors = random_boxes(20)
     for decode, n in ((room.decode, 5), (room.decode_midpoint, 6)):
@@ -679,8 +690,25 @@ def test_unwanted_objects_do_not_count(room):
     judged = room.judge(found, part, 0, 0.5)
     values = [room.precision_of(judged, "voc12", np.array(w)) for w in ([True, True], [True, False], [False, True])]
     assert values == [0.5, 1, 0]
-    assert room.in_range(judged, "angle", 40, 50).tolist() == [False, True]
-    assert room.in_range(judged, "aspect", 1.5, 2.5).tolist() == [True, True]
+    wrong = {"boxes": torch.tensor([[60.0, 60, 8, 4, 0.8]]), "scores": torch.tensor([2.0]), "labels": torch.tensor([0])}
+    judged = room.judge([{name: torch.cat([wrong[name], value]) for name, value in found[0].items()}], part, 0, 0.5)
+    assert room.precision_of(judged, "voc12") == 0.25, "a false alarm above the only hit"
+    level = room.in_range(judged.boxes, "angle", 0, 10)
+    assert room.precision_of(judged, "voc12", np.array([True, False]), alarms=level) == 1, "an alarm of another range"
+    assert room.in_range(judged.truth, "angle", 40, 50).tolist() == [False, True]
+    assert room.in_range(judged.truth, "aspect", 1.5, 2.5).tolist() == [True, True]
+    assert room.in_range(judged.truth, "aspect", 1, 2).tolist() == [False, False]
+    assert room.in_range(judged.truth, "aspect", 1, 2, closed=True).tolist() == [True, True]
+
+
+def test_share_found_is_counted_by_picture(room):
+    level, leaning = [30.0, 30, 8, 4, 0.0], [10.0, 10, 8, 4, 0.5]
+    part = toy_part(room, [[level, leaning], [leaning]], [[0, 1], [0]])
+    found = [{"boxes": torch.tensor(boxes), "scores": torch.ones(len(boxes)), "labels": torch.tensor(labels)}
+             for boxes, labels in (([level], [0]), ([leaning], [0]))]  # fmt: skip
+    judged = room.judge_all(found, part, (0.5,))
+    assert room.share_found(judged, part, True).tolist() == [[1, 0], [1, 0]]
+    assert room.share_found(judged, part, False).tolist() == [[0, 1], [1, 1]]
 
 
 def test_angle_errors(room):
@@ -809,6 +837,63 @@ def test_notices_wrong_flips(room, monkeypatch, old, new):
     monkeypatch.setattr(room, "flip_and_turn", wrong)
     with pytest.raises(AssertionError):
         test_flips_move_boxes_with_the_picture(room)
+
+
+def drawn(size, box):
+    """A mask of one box."""
+    (x, y), (w, h), angle = box[:2], box[2:4], math.degrees(box[4])
+    points = np.round(cv2.boxPoints(((x, y), (w, h), angle)) * 16 - 8).astype(np.int32)
+    return cv2.fillConvexPoly(np.zeros((size, size), np.float32), points, 1, shift=4)
+
+
+def assert_views(random_view):
+    """Boxes stay on their objects; what is cut off is left out, or ignored where its centre is."""
+    boxes = torch.tensor([[40.0, 50, 60, 14, 0.5], [90, 85, 40, 10, -0.9], [20, 100, 30, 12, 0]])
+    kinds = set()
+    for trial, (size, zoom, turn) in enumerate(8 * [(64, 0.6, 0.7), (96, 1.5, -2.0), (80, 1.0, 0.0)]):
+        for box in boxes:
+            torch.manual_seed(trial)
+            mask, free = torch.from_numpy(drawn(128, box.tolist())), torch.zeros(1, dtype=torch.bool)
+            x, moved, ignore, seen = random_view(mask[None], box[None], free, size, zoom, turn)
+            assert x.shape == (1, size, size) and len(moved) == len(ignore) == seen.sum()
+            kinds.add((seen.item(), bool(ignore.any())))
+            if not seen:
+                assert x.sum() < 3, "an object that is there has no box"
+                continue
+            cx, cy = moved[0, :2].tolist()
+            assert ignore.item() == (not (0 <= cx <= size and 0 <= cy <= size))
+            again, x = drawn(size, moved[0].tolist()) > 0.5, x[0].numpy() > 0.5
+            assert (again & x).sum() >= 0.75 * (again | x).sum() - 15, "box and object do not move together"
+    assert kinds == {(True, False), (True, True), (False, False)}, "a case has not come up"
+
+
+def test_views_move_boxes_with_the_picture(room):
+    assert_views(room.random_view)
+    nothing = torch.zeros(0, 5), torch.zeros(0, dtype=torch.bool)
+    x, boxes, *_ = room.random_view(torch.ones(1, 50, 80), *nothing, 64, 0.2, 1.0)
+    assert x.shape == (1, 64, 64) and boxes.shape == (0, 5)
+    assert x.mean() == pytest.approx(50 * 80 / (64 / 0.2) ** 2, rel=0.05), "what lies beyond the picture is 0"
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("[[cos, sin], [-sin, cos]]) * (size / zoom)", "[[cos, -sin], [sin, cos]]) * (size / zoom)"),
+        ("boxes[:, 4:] + turn", "boxes[:, 4:] - turn"),
+        ("boxes[:, 2:4] * zoom", "boxes[:, 2:4]"),
+        ("(ignore | outside)[seen]", "ignore[seen]"),
+    ],
+    ids=[
+        "turned the other way",
+        "boxes turned the other way",
+        "sizes stay",
+        "cut objects are learnt",
+    ],
+)
+def test_notices_wrong_views(room, old, new):
+    wrong = mutated(room, room.random_view, (old, new)).random_view
+    with pytest.raises(AssertionError):
+        assert_views(wrong)
 
 
 def test_training_teaches(room, start):
@@ -1027,15 +1112,6 @@ def test_real_days_are_apart():
 # ---------------------------------------------------------------- the whole room
 
 
-def test_settings_are_all_used_and_all_stated(room):
-    cells = json.loads((ROOM / "code.ipynb").read_text())["cells"]
-    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    used = set(re.findall(r"\bcfg\.(\w+)", source))
-    assert used <= set(room.SETTINGS) and set(room.SETTINGS) - used == set()
-    for name, values in room.SETTINGS.items():
-        assert len(values) == 4 and len({type(value) for value in values}) == 1, f"{name}: four values of one type"
-
-
 @pytest.mark.parametrize(
     "overrides, words",
     [
@@ -1062,6 +1138,36 @@ def test_interval_of_a_difference_is_paired(room, start):
     alone = room.estimate(room.over_classes(judged), part)
     assert alone["low"] < alone["value"] < alone["high"] and alone["n"] == 10
     assert room.draws_of(part).sum(1).tolist() == [10] * 200
+
+
+def test_a_draw_without_a_class_is_left_out(room, start):
+    """One dock in one of three pictures: a third of the pictures' weight decides whether its AP exists."""
+    start("demo", "resamples=400")
+    part = room.helper.make_harbour(3, seed=2)
+    for k in (1, 2):  # ships only
+        keep = part.labels[k] == 0
+        part.boxes[k], part.labels[k], part.ignore[k] = part.boxes[k][keep], part.labels[k][keep], part.ignore[k][keep]
+    assert (part.labels[0] == 1).any()
+    mean = room.over_classes(room.judge_all(room.noisy_detections(part, 0), part, (0.3,), overlap=room.outer_iou))
+    assert np.isnan(mean(np.array([0, 2, 1]))) and np.isfinite(mean(np.array([1, 0, 2])))
+    without = (room.draws_of(part)[:, 0] == 0).mean()
+    found = room.estimate(mean, part)
+    assert found["interval"] == f"bootstrap, test pictures, {without:.0%} of the draws without a class left out"
+    kept = [100 * mean(w) for w in room.draws_of(part) if w[0]]
+    assert [found["low"], found["high"]] == pytest.approx(np.percentile(kept, [2.5, 97.5]), abs=1e-9)
+
+
+def test_a_class_with_few_wanted_objects_does_not_decide_the_mean(room):
+    part = room.helper.make_harbour(20, seed=2)
+    judged = room.judge_all(room.noisy_detections(part, 0), part, (0.3,), overlap=room.outer_iou)
+    ships, docks = (np.ones(len(one.truth), dtype=bool) for one in judged)
+    few = docks & (np.cumsum(docks) < room.FEWEST)  # one too few
+    alone = room.precision_of(judged[0], "voc12", ships)
+    assert room.over_classes(judged, wanted=[ships, few])(None) == alone
+    enough = docks & (np.cumsum(docks) <= room.FEWEST)
+    both = (alone + room.precision_of(judged[1], "voc12", enough)) / 2
+    assert room.over_classes(judged, wanted=[ships, enough])(None) == pytest.approx(both)
+    assert np.isnan(room.over_classes(judged, wanted=[ships & False, few])(None))
 
 
 @pytest.mark.timeout(300)
