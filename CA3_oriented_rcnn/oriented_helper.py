@@ -511,7 +511,7 @@ def show_pr(curves, title):
     for (name, (recall, precision)), style in zip(curves.items(), ["-", "-", "--", "--", ":", ":"], strict=False):
         axis.plot(100 * recall, 100 * precision, style, label=name)
     axis.set(title=title, xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 101), ylim=(0, 102))
-    axis.legend(frameon=False, fontsize=8, loc="lower left")
+    axis.legend(frameon=False, fontsize=8)
     sns.despine()
     figure.tight_layout()
     plt.show()
