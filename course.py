@@ -262,7 +262,7 @@ def clean(notebook):
         }
     )
     for cell in notebook.cells:
-        for key in ("execution", "papermill", "ExecuteTime"):
+        for key in ("execution", "papermill", "ExecuteTime", "lines_to_next_cell"):
             cell.metadata.pop(key, None)
         for output in cell.get("outputs", []):
             output.get("metadata", {}).pop("papermill", None)

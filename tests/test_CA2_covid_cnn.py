@@ -20,7 +20,6 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from real_data import REAL, needs
 from safetensors.torch import save
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import (
@@ -36,6 +35,7 @@ from torchmetrics.classification import BinaryCalibrationError
 
 import course
 from notebook_loader import load_definitions, mutated
+from real_data import REAL, needs
 
 ROOM = course.ROOT / "CA2_covid_cnn"
 CLASSES = ["COVID19", "NORMAL", "PNEUMONIA"]

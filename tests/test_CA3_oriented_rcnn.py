@@ -22,7 +22,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from real_data import REAL, needs
 from sklearn.metrics import average_precision_score
 from torch.testing import assert_close
 from torchvision.models.detection.rpn import AnchorGenerator
@@ -30,6 +29,7 @@ from torchvision.ops import box_iou, nms, roi_align
 
 import course
 from notebook_loader import load_definitions, mutated
+from real_data import REAL, needs
 
 ROOM = course.ROOT / "CA3_oriented_rcnn"
 PI = math.pi
@@ -878,7 +878,7 @@ def test_views_move_boxes_with_the_picture(room):
 @pytest.mark.parametrize(
     "old, new",
     [
-        ("[[cos, sin], [-sin, cos]]) * (size / zoom)", "[[cos, -sin], [sin, cos]]) * (size / zoom)"),
+        ("back * (size / zoom)", "back.T * (size / zoom)"),
         ("boxes[:, 4:] + turn", "boxes[:, 4:] - turn"),
         ("boxes[:, 2:4] * zoom", "boxes[:, 2:4]"),
         ("(ignore | outside)[seen]", "ignore[seen]"),
@@ -1120,6 +1120,8 @@ def test_real_days_are_apart():
         ("harbour_val=1", "setting harbour_val=1: at least 2"),
         ("batch_size=50", "setting batch_size=50: there are only"),
         ("resamples=0", "setting resamples=0"),
+        ("hit_zoom=(0.0,1.0)", "setting hit_zoom=.0.0, 1.0.: a least"),
+        ("hit_zoom=(1.2,0.6)", "setting hit_zoom=.1.2, 0.6.: a least"),
     ],
 )
 def test_settings_that_cannot_work_are_named(room, start, overrides, words):

@@ -17,13 +17,13 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from real_data import REAL, needs
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 from torch import nn
 from torch.testing import assert_close
 
 import course
 from notebook_loader import load_definitions, mutated
+from real_data import REAL, needs
 
 ROOM = course.ROOT / "CA4_timeseries"
 

@@ -28,7 +28,6 @@ import torch.nn.functional as F
 import torchvision
 from matplotlib.colors import rgb_to_hsv
 from PIL import Image
-from real_data import REAL, needs
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from timm.layers import resample_abs_pos_embed
@@ -37,6 +36,7 @@ from torch.testing import assert_close
 
 import course
 from notebook_loader import load_definitions, mutated
+from real_data import REAL, needs
 
 ROOM = course.ROOT / "CA5_vit"
 close = partial(assert_close, atol=1e-5, rtol=1e-4)

@@ -73,7 +73,8 @@ def test_small_pictures_stay():
 def test_clean_keeps_ids_tags_and_counts():
     dirty = notebook(output("x"))
     cell = dirty.cells[0]
-    cell.metadata = nbformat.from_dict({"tags": ["check"], "execution": {"iopub.status": "now"}, "papermill": {"a": 1}})
+    left = {"execution": {"iopub.status": "now"}, "papermill": {"a": 1}, "lines_to_next_cell": 2}
+    cell.metadata = nbformat.from_dict({"tags": ["check"]} | left)
     dirty.metadata = nbformat.from_dict({"language_info": {"name": "python", "version": "3.12.1"}, "papermill": {}})
     before = cell.id
     clean = course.clean(dirty)
