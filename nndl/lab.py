@@ -30,7 +30,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, set_seed
 
-HERE = Path(__file__).resolve().parent
+HERE = Path.cwd()
 PROFILES = ("tiny", "demo", "full")
 RECORDED = ("torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn")
 
