@@ -4,8 +4,6 @@ A film is a grey picture. `prepare` (defined in the notebook) turns what was rea
 uint8 of one square size; parts hold films as (N, S, S), labels int64 (N,), and a patient and a source for each film.
 """
 
-import csv
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +13,15 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from PIL import Image, ImageOps
 from scipy.special import expit
 from sklearn.model_selection import StratifiedGroupKFold
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+from nndl import files
+from nndl.files import DataError
+from nndl.lab import LabError
+
 CLASSES = ["COVID19", "NORMAL", "PNEUMONIA"]
 COVID, NORMAL, PNEUMONIA = range(3)
-
-
-class DataError(Exception):
-    """Data that cannot be used; the message names the file, class or patient, and what to do."""
 
 
 class Part(NamedTuple):
@@ -169,25 +165,7 @@ def load_embedded(n_train, n_test, size, prepare, shortcut, seed=0):
 # ---------------------------------------------------------------- real films
 
 
-def decode(data, where):
-    """A picture's bytes as grey float32 (H, W) in [0, 1]; colour and alpha are taken off, 16 bits are kept.
-
-    Transparent places count as black. Raises DataError naming `where` when it is no readable picture.
-    """
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode == "F":
-            raise ValueError("floating point pixels")
-        if image.mode.startswith("I"):
-            return np.asarray(image).astype(np.float32).clip(0, 65535) / 65535
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-        return np.asarray(image.convert("L")).astype(np.float32) / 255
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: not a readable picture ({error})") from None
+BY_HAND = 'kagglehub.dataset_download("prashant268/chest-xray-covid19-pneumonia") brings it; nothing is fetched here'
 
 
 def patient_of(path):
@@ -197,50 +175,62 @@ def patient_of(path):
 
 
 def _manifest(folder):
-    """{file: row} of manifest.csv, or {} where there is none; DataError when a column is missing."""
+    """{file: (patient, source)} of manifest.csv, or {} where there is none; file names with slashes."""
     path = folder / "manifest.csv"
     if not path.exists():
         return {}
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    missing = {"file", "patient", "source_repo"} - set(rows[0] if rows else ())
-    if missing:
-        raise DataError(f"{path}: no column {', '.join(sorted(missing))}")
-    return {row["file"]: row for row in rows}
-
-
-def _class_names(folder):
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; it should hold a folder for each class")
-    return {path.name for path in folder.iterdir() if path.is_dir()}
+    table = files.read_table(path, ("file", "patient", "source_repo"))
+    columns = (table[name] for name in ("file", "patient", "source_repo"))
+    found, spelt = {}, {}
+    for line, (file, patient, source) in zip(table.index, zip(*columns, strict=True), strict=True):
+        file = file.replace("\\", "/").removeprefix("./")
+        if file in found:
+            raise DataError(f"{path}, line {line}: {file} is listed twice; keep one")
+        if not patient:
+            raise DataError(f"{path}, line {line}: no patient; give a film of an unknown patient an id of its own")
+        if spelt.setdefault(patient.casefold(), patient) != patient:
+            both = f"{spelt[patient.casefold()]!r} and {patient!r}"
+            raise DataError(f"{path}, line {line}: patients {both} differ in case alone; one or two? Name them apart")
+        found[file] = patient, source
+    return found
 
 
 def _list_part(root, folder, names, manifest):
-    """Rows (path, label, patient, source) of the films in folder/<class>/; DataError for a class without films."""
+    """Rows (path, label, patient, source) of the films in folder/<class>/, and the paths of files that are no films."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; it should hold a folder for each class; {BY_HAND}")
+    found, skipped = files.class_folders(folder)
+    if set(names) - set(found):
+        raise DataError(f"{folder}: class {', '.join(sorted(set(names) - set(found)))} is missing")
+    if set(found) - set(names):
+        raise DataError(f"{folder}: unknown class {', '.join(sorted(set(found) - set(names)))}")
     rows = []
     for name in names:
-        files = sorted(path for path in (folder / name).glob("*") if path.suffix.lower() in ENDINGS)
-        if not files:
+        films, others = files.list_pictures(folder / name)
+        skipped += others
+        if not films:
             raise DataError(f"{folder / name}: no picture in this class folder")
-        for path in files:
+        for path in films:
             row = manifest.get(path.relative_to(root).as_posix())
             if manifest and row is None:
                 raise DataError(f"{path}: manifest.csv does not list it")
-            patient = row["patient"] if row else patient_of(path)
-            rows.append((path, CLASSES.index(name), patient, row["source_repo"] if row else "unknown"))
-    return rows
+            rows.append((path, CLASSES.index(name), *(row or (patient_of(path), "unknown"))))
+    return rows, skipped
 
 
-def _read_part(rows, prepare, limit):
-    """Decode listed films, with a limit the first of each class: a Part."""
-    if limit:
-        seen, kept = dict.fromkeys(range(len(CLASSES)), 0), []
-        for row in rows:
-            seen[row[1]] += 1
-            if seen[row[1]] <= max(2, limit // len(CLASSES)):
-                kept.append(row)
-        rows = kept
-    films = [decode(path.read_bytes(), path) for path, *_ in rows]
+def _limited(rows, limit):
+    """The first films of each class, a third of `limit` each; 0 or None: all."""
+    seen, kept = dict.fromkeys(range(len(CLASSES)), 0), []
+    for row in rows:
+        seen[row[1]] += 1
+        if not limit or seen[row[1]] <= max(2, limit // len(CLASSES)):
+            kept.append(row)
+    return kept
+
+
+def _read_part(rows, prepare):
+    """Decode listed films: a Part."""
+    films = [files.decode_grey(files.read_bytes(path), path) for path, *_ in rows]
     labels, patients, sources = (np.array(column) for column in list(zip(*rows))[1:])
     aspect = np.array([film.shape[1] / film.shape[0] for film in films])
     return Part(np.stack([prepare(film) for film in films]), labels, patients, sources, aspect)
@@ -254,42 +244,72 @@ def load_films(folder, prepare, limit=None, seed=0):
     Raises DataError naming the file, class or patient at fault, before any film is decoded where that is possible.
     """
     folder = Path(folder)
-    data = folder / "Data"
-    names = {part: _class_names(data / part) for part in ("train", "test")}
-    for part, found in names.items():
-        if set(CLASSES) - found:
-            raise DataError(f"{data / part}: class {', '.join(sorted(set(CLASSES) - found))} is missing")
-        if found - set(CLASSES):
-            raise DataError(f"{data / part}: unknown class {', '.join(sorted(found - set(CLASSES)))}")
-    manifest = _manifest(folder)
-    train, test = (_list_part(folder, data / part, CLASSES, manifest) for part in ("train", "test"))
+    data, adults = folder / "Data", folder / "adult_check"
+    manifest, skipped = _manifest(folder), []
+    listed = {"train": data / "train", "test": data / "test"} | ({"check": adults} if adults.is_dir() else {})
+    for name, place in listed.items():
+        rows, others = _list_part(folder, place, CLASSES[1:] if name == "check" else CLASSES, manifest)
+        listed[name] = _limited(rows, limit)
+        skipped += others
+    skipped += [path for path in files.entries(data) if path.name not in ("train", "test")]
+    train, test, check = (listed.get(name, []) for name in ("train", "test", "check"))
     both = {row[2] for row in train} & {row[2] for row in test}
     if both:
         raise DataError(f"{data}: patient {min(both)} has films in both train and test ({len(both)} such patients)")
-    adults = folder / "adult_check"
-    check = _list_part(folder, adults, CLASSES[1:], manifest) if adults.is_dir() else None
-    train, test = (_read_part(rows, prepare, limit) for rows in (train, test))
-    check = _read_part(check, prepare, limit) if check else test.take(slice(0))
+    for k, name in enumerate(CLASSES):
+        patients = len({row[2] for row in train if row[1] == k})
+        if patients < 5:
+            few = f"films of {patients} patients" + (f" among those that limit={limit} takes" if limit else "")
+            raise DataError(f"{data / 'train' / name}: {few}; 5 are needed, for a fifth becomes validation")
+    train, test = (_read_part(rows, prepare) for rows in (train, test))
+    check = _read_part(check, prepare) if check else test.take(slice(0))
     note = "patients from manifest.csv" if manifest else "patients from file names: copies of one patient may be missed"
+    note = "; ".join(filter(None, (note, files.skipped_note(skipped))))
     return Films("covid-cxr", "real", *split_by_patient(train, 0.2, seed), test, check, note)
 
 
 def load_imagenet_val(folder, size=224):
     """ImageNet validation pictures listed in labels.csv: RGB (N, size, size, 3) uint8 by centre crop, labels (N,)."""
-    folder, images, labels = Path(folder), [], []
-    if not (folder / "labels.csv").exists():
-        raise DataError(f"{folder / 'labels.csv'} is missing")
-    with open(folder / "labels.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        found = list((folder / "images").glob(Path(row["image"]).stem + ".*"))
-        if not found:
-            raise DataError(f"{folder / 'images'}: no file for {row['image']}, which labels.csv lists")
-        image = np.asarray(Image.open(found[0]).convert("RGB"))
-        top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-        images.append(image[top : top + size, left : left + size])
-        labels.append(int(row["label"]))
-    return np.stack(images), np.array(labels)
+    return files.labelled_pictures(folder, size)
+
+
+# ---------------------------------------------------------------- settings
+
+
+def check_settings(cfg):
+    """LabError naming a setting that cannot work, whatever the data."""
+    counts = ("epochs", "head_epochs", "tune_epochs", "control_epochs", "width", "control_width", "patience", "copies")
+    sizes = ("size", "cnn_size", "control_size", "control_cnn_size")  # the networks halve a picture five times
+    least = dict.fromkeys((*counts, "resamples"), 1) | dict.fromkeys(sizes, 32)
+    least |= {"batch_size": 2, "limit": 0, "imagenet": 0, "seed": 0}
+    for name, lowest in least.items():
+        if getattr(cfg, name) < lowest:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: at least {lowest} is needed")
+    for name in ("lr", "tune_lr"):
+        if not getattr(cfg, name) > 0:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: it must be above 0")
+    for name in ("seeds", "control_seeds"):
+        seeds = getattr(cfg, name)
+        if not seeds or len(set(seeds)) < len(seeds):
+            raise LabError(f"setting {name}={seeds}: at least one seed is needed, and none twice")
+    if 0 < cfg.limit < 30:
+        raise LabError(f"setting limit={cfg.limit}: 30 films at least, so that validation has every class; 0: all")
+    if len(cfg.films) != 2 or cfg.films[0] < 36 or cfg.films[1] < 24:
+        raise LabError(f"setting films={cfg.films}: at least 36 training films and 24 test films are needed")
+
+
+def check_fit(cfg, data, apart=True):
+    """LabError naming a setting, or DataError naming a class, that does not fit the films.
+
+    apart: one control trains on the films without COVID-19 alone.
+    """
+    for name, part in (("training", data.train), ("validation", data.val), ("test", data.test)):
+        missing = [CLASSES[k] for k in range(len(CLASSES)) if not (part.labels == k).any()]
+        if missing:
+            raise DataError(f"{data.name}: the {name} part has no film of class {', '.join(missing)}; more are needed")
+    there = int((data.train.labels != COVID).sum() if apart else len(data.train.labels))
+    if cfg.batch_size > there:
+        raise LabError(f"setting batch_size={cfg.batch_size}: one training has only {there} films")
 
 
 # ---------------------------------------------------------------- drawing

@@ -4,30 +4,25 @@ Boxes are rows (cx, cy, w, h, theta): pixels, and radians from the x axis to the
 because y points down. The readers hand boxes out as a file has them, w may be the shorter side.
 """
 
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.patches import Polygon
-from PIL import Image
 
-ENDINGS = (".webp", ".jpg", ".jpeg", ".png", ".bmp", ".tif")
+from nndl import files
+from nndl.files import DataError
+from nndl.lab import LabError
+
 SPLIT_OF_DAY = dict.fromkeys(("20210116", "20210118", "20210119", "20210120"), "train") | {
     "20210123": "val",
     "20210121": "test",
 }
 HIT_CLASSES = {"Car": "Car", "OtherVehicle": "Car", "Bicycle": "Bicycle", "DontCare": "DontCare", "Person": None}
-
-
-class DataError(Exception):
-    """Data that cannot be used; the message names the file and the object, and what to do."""
 
 
 @dataclass
@@ -203,48 +198,61 @@ def check_boxes(boxes, where, size=None):
     return boxes
 
 
-def _parse_xml(data, where):
+def _number(text, where):
+    """A finite number in a text."""
     try:
-        return ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
-        raise DataError(f"{where}: not readable XML ({error})") from None
+        return float((text or "").replace("_", "?"))  # Python alone would read 1_0 as 10
+    except ValueError:
+        raise DataError(f"{where}: {text!r} is not a number") from None
 
 
 def _numbers(element, names, where):
     """The numbers under these tags of an element."""
-    try:
-        return [float(element.find(name).text) for name in names]
-    except (AttributeError, TypeError, ValueError):
-        raise DataError(f"{where}: an object without a number in each of {', '.join(names)}") from None
+    for name in names:
+        if element.find(name) is None:
+            raise DataError(f"{where}: no {name}; expected are {', '.join(names)}")
+    return [_number(element.findtext(name), f"{where}, {name}") for name in names]
 
 
 def read_rolabelimg(data, where):
     """A roLabelImg XML (bytes or text): class names, boxes (n, 5), difficult (n,), flight day (its folder)."""
-    root = _parse_xml(data, where)
+    root = files.parse_xml(data, where, "annotation")
     names, boxes, difficult = [], [], []
-    for thing in root.iter("object"):
-        names.append(thing.findtext("name", ""))
-        difficult.append(thing.findtext("difficult", "0") == "1")
+    size = root.find("size")
+    if size is not None:
+        size = _numbers(size, ("width", "height"), f"{where}, size")
+        if min(size) <= 0:
+            raise DataError(
+                f"{where}: its size is {size[0]:g}x{size[1]:g}; write the picture's own, or take <size> out"
+            )
+    for number, thing in enumerate(root.iter("object"), 1):
+        here = f"{where}, object {number}"
+        names.append(" ".join(thing.findtext("name", "").split()))
+        difficult.append(files.flag(thing.findtext("difficult"), f"{here}, difficult"))
         if (turned := thing.find("robndbox")) is not None:
-            boxes.append(_numbers(turned, ("cx", "cy", "w", "h", "angle"), where))
+            boxes.append(_numbers(turned, ("cx", "cy", "w", "h", "angle"), here))
         elif (upright := thing.find("bndbox")) is not None:
-            x1, y1, x2, y2 = _numbers(upright, ("xmin", "ymin", "xmax", "ymax"), where)
+            x1, y1, x2, y2 = _numbers(upright, ("xmin", "ymin", "xmax", "ymax"), here)
             boxes.append([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, 0.0])
         else:
-            raise DataError(f"{where}: object {len(names)} ({names[-1]}) has neither robndbox nor bndbox")
-    size = root.find("size")
-    size = _numbers(size, ("width", "height"), where) if size is not None else None
-    return names, check_boxes(boxes, where, size), np.array(difficult, dtype=bool), root.findtext("folder", "")
+            raise DataError(f"{where}: object {number} ({names[-1]}) has neither robndbox nor bndbox")
+    if not names and size is None and root.find("filename") is None:
+        raise DataError(f"{where}: an annotation without object, size and filename: XML of another kind?")
+    day = root.findtext("folder", "").strip()
+    return names, check_boxes(boxes, where, size), np.array(difficult, dtype=bool), day
 
 
 def read_hrsc(data, where):
     """An HRSC2016 XML (bytes or text): class ids, boxes (n, 5) from mbox_*, difficult (n,)."""
-    root = _parse_xml(data, where)
-    things = list(root.iter("HRSC_Object"))
+    root = files.parse_xml(data, where, "HRSC_Image")
+    if root.find("HRSC_Objects") is None:
+        raise DataError(f"{where}: no HRSC_Objects in it: XML of another kind?")
+    things = [(f"{where}, object {number}", thing) for number, thing in enumerate(root.iter("HRSC_Object"), 1)]
     fields = ("mbox_cx", "mbox_cy", "mbox_w", "mbox_h", "mbox_ang")
-    boxes = [_numbers(thing, fields, where) for thing in things]
-    difficult = np.array([thing.findtext("difficult", "0") == "1" for thing in things], dtype=bool)
-    return [thing.findtext("Class_ID", "") for thing in things], check_boxes(boxes, where), difficult
+    boxes = [_numbers(thing, fields, here) for here, thing in things]
+    difficult = [files.flag(thing.findtext("difficult"), f"{here}, difficult") for here, thing in things]
+    names = [thing.findtext("Class_ID", "").strip() for _, thing in things]
+    return names, check_boxes(boxes, where), np.array(difficult, dtype=bool)
 
 
 def _crosses_itself(quad):
@@ -261,24 +269,27 @@ def _crosses_itself(quad):
 
 
 def read_dota(text, where):
-    """A DOTA labelTxt file: class names, polygons (n, 4, 2), difficult (n,). DataError names the line."""
+    """A DOTA labelTxt file (text or bytes): class names, polygons (n, 4, 2), difficult (n,); errors name the line."""
     names, polygons, difficult = [], [], []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if not words or words[0].startswith(("imagesource", "gsd")):
+    for number, line in enumerate(files.as_text(text, where).splitlines(), 1):
+        words, here = line.split(), f"{where}, line {number}"
+        if not words or words[0].lower().startswith(("imagesource", "gsd")):
             continue
-        try:
-            quad = np.array(words[:8], dtype=np.float64).reshape(4, 2)
-            name, hard = words[8], len(words) > 9 and words[9] != "0"
-        except (ValueError, IndexError):
-            raise DataError(f"{where}, line {number}: expected 8 coordinates, a class, difficult: {line!r}") from None
+        if not 9 <= len(words) <= 10:
+            raise DataError(f"{here}: expected 8 coordinates, a class of one word, difficult: {line!r}")
+        quad = np.array([_number(word, f"{here}: expected 8 coordinates, a class, difficult") for word in words[:8]])
+        quad, name = quad.reshape(4, 2), words[8]
+        if name.replace(".", "", 1).replace("-", "", 1).isdecimal():
+            raise DataError(
+                f"{here}: {name} stands where a class is expected; a YOLO file has its class first: {line!r}"
+            )
         if _crosses_itself(quad):
-            raise DataError(f"{where}, line {number}: a polygon that crosses itself: {line!r}")
+            raise DataError(f"{here}: a polygon that crosses itself: {line!r}")
         if not np.isfinite(quad).all() or _shoelace(quad) == 0:
-            raise DataError(f"{where}, line {number}: a polygon without area, or not finite: {line!r}")
+            raise DataError(f"{here}: a polygon without area, or not finite: {line!r}")
         names.append(name)
         polygons.append(quad)
-        difficult.append(hard)
+        difficult.append(files.flag(words[9] if len(words) > 9 else "", f"{here} {line!r}, difficult"))
     return names, np.array(polygons, dtype=np.float64).reshape(-1, 4, 2), np.array(difficult, dtype=bool)
 
 
@@ -302,47 +313,60 @@ def tile_windows(width, height, size, gap):
 # ---------------------------------------------------------------- real: HIT-UAV
 
 
-def decode(data, where):
-    """A picture's bytes as a grey array (H, W); DataError naming `where` if unreadable."""
-    try:
-        return np.asarray(Image.open(io.BytesIO(data)).convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{where}: not a readable picture ({error})") from None
+BY_HAND = "git clone https://github.com/suojiashun/HIT-UAV-Infrared-Thermal-Dataset brings it; nothing is fetched here"
+
+
+def _check_classes(names, where):
+    """DataError naming a class that HIT-UAV does not have: its objects would become background in silence."""
+    unknown = set(names) - set(HIT_CLASSES)
+    if unknown:
+        raise DataError(f"{where}: unknown class {', '.join(sorted(unknown))}; known: {', '.join(HIT_CLASSES)}")
 
 
 def _read_table(folder):
-    """{split: {picture: [(class, box)]}} from boxes.csv, and the folder of each split's pictures."""
-    table = pd.read_csv(folder / "boxes.csv")
-    missing = {"split", "image", "class", "cx", "cy", "w", "h", "angle_deg"} - set(table.columns)
-    if missing:
-        raise DataError(f"{folder / 'boxes.csv'}: no column {', '.join(sorted(missing))}")
-    table["theta"] = np.radians(table["angle_deg"])
-    parts = {split: {} for split in ("train", "val", "test")}
-    for (split, image), rows in table.groupby(["split", "image"], sort=True):
-        boxes = rows[["cx", "cy", "w", "h", "theta"]].to_numpy()
-        parts[split][folder / "images" / split / image] = (rows["class"].tolist(), boxes)
-    return parts
+    """{split: [(picture, classes, boxes)]} from boxes.csv and images/<split>/, and what was left out, in words."""
+    columns = ["cx", "cy", "w", "h", "angle_deg"]
+    table = files.read_table(folder / "boxes.csv", ("split", "image", "class", *columns))
+    boxes = np.stack([files.numbers(table, name) for name in columns], axis=1)
+    boxes[:, 4] = np.radians(boxes[:, 4])
+    parts, skipped = {split: [] for split in ("train", "val", "test")}, []
+    unknown = table.index[~table["split"].isin(list(parts))]
+    if len(unknown):
+        split = table["split"][unknown[0]]
+        raise DataError(f"{folder / 'boxes.csv'}, line {unknown[0]}: unknown split {split!r}; known: train, val, test")
+    for split in parts:
+        rows = table["split"].to_numpy() == split
+        images, names = table["image"].to_numpy()[rows], table["class"].to_numpy()[rows]
+        listed = sorted(set(images))
+        found = files.match_pictures(folder / "images" / split, listed) if listed else []
+        for image, file in zip(listed, found, strict=True):
+            here = images == image
+            _check_classes(names[here], f"{folder / 'boxes.csv'}, {image}")
+            parts[split].append((file, names[here].tolist(), boxes[rows][here]))
+        skipped += sorted(set(files.list_pictures(folder / "images" / split)[0]) - set(found)) if listed else []
+    return parts, files.skipped_note(skipped)
 
 
 def _read_published(folder):
     """The same from the published layout: rotate_xml/Annotations/*.xml and rotate_xml/JPEGImages, split by day."""
-    parts = {split: {} for split in ("train", "val", "test")}
-    for file in sorted((folder / "rotate_xml" / "Annotations").glob("*.xml")):
-        names, boxes, _, day = read_rolabelimg(file.read_bytes(), file)
-        vehicles = any(HIT_CLASSES.get(name) not in (None, "DontCare") for name in names)
-        if day in SPLIT_OF_DAY and vehicles:
-            picture = folder / "rotate_xml" / "JPEGImages" / file.stem
-            parts[SPLIT_OF_DAY[day]][picture] = (names, boxes)
-    return parts
-
-
-def _picture_file(path):
-    """The file of a picture, whatever its ending."""
-    for ending in (path.suffix, *ENDINGS):
-        file = path.with_suffix(ending) if ending else path
-        if file.suffix and file.is_file():
-            return file
-    raise DataError(f"{path}: no picture of this name ({', '.join(ENDINGS)})")
+    labelled, days, empty, other_days = {}, {}, 0, 0
+    for file in files.entries(folder / "rotate_xml" / "Annotations"):
+        if file.suffix.lower() != ".xml" or files.is_system(file):
+            continue
+        names, boxes, _, day = read_rolabelimg(files.read_bytes(file), file)
+        _check_classes(names, file)
+        if day not in SPLIT_OF_DAY:
+            other_days += 1
+        elif not any(HIT_CLASSES[name] not in (None, "DontCare") for name in names):
+            empty += 1
+        else:
+            labelled[file.stem], days[file.stem] = (names, boxes), SPLIT_OF_DAY[day]
+    pictures = files.match_pictures(folder / "rotate_xml" / "JPEGImages", labelled)
+    parts = {split: [] for split in ("train", "val", "test")}
+    for picture, (name, labels) in zip(pictures, labelled.items(), strict=True):
+        parts[days[name]].append((picture, *labels))
+    left_out = [f"{empty} pictures without a vehicle left out"] if empty else []
+    return parts, "; ".join(left_out + ([f"{other_days} pictures of other days left out"] if other_days else []))
 
 
 def load_hit_uav(folder, scale=1.0, limit=0):
@@ -354,30 +378,27 @@ def load_hit_uav(folder, scale=1.0, limit=0):
     """
     folder = Path(folder)
     if (folder / "boxes.csv").is_file():
-        parts, note = _read_table(folder), "subset, split by flight day"
+        (parts, left_out), note = _read_table(folder), "subset, split by flight day"
     elif (folder / "rotate_xml" / "Annotations").is_dir():
-        parts, note = _read_published(folder), "published files, split by flight day"
+        (parts, left_out), note = _read_published(folder), "published files, split by flight day"
     else:
-        raise DataError(f"{folder}: neither boxes.csv nor rotate_xml/Annotations is there")
+        raise DataError(f"{folder}: neither boxes.csv nor rotate_xml/Annotations is there; {BY_HAND}")
     empty = [split for split, pictures in parts.items() if not pictures]
     if empty:
         raise DataError(f"{folder}: no pictures for {', '.join(empty)}")
     parts = {split: _load_part(pictures, scale, limit) for split, pictures in parts.items()}
-    return Scenes("HIT-UAV", "real", ["Car", "Bicycle"], **parts, note=f"{note}, scale {scale:g}")
+    note = "; ".join(filter(None, (f"{note}, scale {scale:g}", left_out)))
+    return Scenes("HIT-UAV", "real", ["Car", "Bicycle"], **parts, note=note)
 
 
 def _load_part(pictures, scale, limit):
-    """Decode and resize the pictures of one part, keep the classes that count."""
-    chosen = sorted(pictures.items())
-    if limit and limit < len(chosen):
-        chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, limit).round().astype(int)]
+    """Decode and resize the pictures (file, class names, boxes) of one part, keep the classes that count."""
+    if limit and limit < len(pictures):
+        pictures = [pictures[i] for i in np.linspace(0, len(pictures) - 1, limit).round().astype(int)]
     part = Part([], [], [], [])
-    for path, (names, boxes) in chosen:
-        file = _picture_file(path)
-        image = decode(file.read_bytes(), file)
-        unknown = set(names) - set(HIT_CLASSES)
-        if unknown:
-            raise DataError(f"{file}: unknown class {', '.join(sorted(unknown))}; known: {', '.join(HIT_CLASSES)}")
+    for file, names, boxes in pictures:
+        # boxes count the pixels as they are stored, whatever EXIF says
+        image = (255 * files.decode_grey(files.read_bytes(file), file, upright=False)).round().astype(np.uint8)
         boxes = check_boxes(boxes, file, image.shape[::-1])
         size = round(image.shape[1] * scale), round(image.shape[0] * scale)
         if scale != 1:
@@ -392,6 +413,48 @@ def _load_part(pictures, scale, limit):
         part.ignore.append(np.array([names[i] == "DontCare" for i in kept], dtype=bool))
     part.images = np.stack(part.images)[..., None]
     return part
+
+
+# ---------------------------------------------------------------- settings
+
+
+def check_settings(cfg):
+    """LabError naming a setting that cannot work, whatever the data."""
+    counts = ("harbour_epochs", "harbour_width", "harbour_channels", "hit_epochs", "hit_width", "hit_channels",
+              "hidden", "batch_size", "proposals", "roi_samples", "resamples")  # fmt: skip
+    least = dict.fromkeys(counts, 1) | dict.fromkeys(("harbour_train", "harbour_val", "harbour_test"), 2)
+    least |= {"hit_limit": 0, "hit_crop": 0, "seed": 0}
+    for name, lowest in least.items():
+        if getattr(cfg, name) < lowest:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: at least {lowest} is needed")
+    if not cfg.lr > 0:
+        raise LabError(f"setting lr={cfg.lr}: it must be above 0")
+    if cfg.backbone not in ("resnet18", "resnet50"):
+        raise LabError(f"setting backbone={cfg.backbone!r}: known are 'resnet18' and 'resnet50'")
+    for name in ("harbour_train", "hit_limit"):
+        if 0 < getattr(cfg, name) < cfg.batch_size:
+            raise LabError(f"setting batch_size={cfg.batch_size}: there are only {name}={getattr(cfg, name)} pictures")
+    if cfg.hit_crop % 32:
+        raise LabError(f"setting hit_crop={cfg.hit_crop}: a multiple of 32 pixels is needed; 0: whole pictures")
+    zoom = cfg.hit_zoom
+    if len(zoom) != 2 or not all(isinstance(z, (int, float)) for z in zoom) or not 0 < zoom[0] <= zoom[1]:
+        raise LabError(f"setting hit_zoom={zoom}: a least and a largest factor above 0")
+    if not 0.1 <= cfg.scale <= 1:
+        raise LabError(f"setting scale={cfg.scale}: between 0.1 and 1")
+    if round(640 * cfg.scale) % 32 or round(512 * cfg.scale) % 32:
+        raise LabError(f"setting scale={cfg.scale}: pictures of 640x512 must become a multiple of 32 on each side")
+
+
+def check_fit(cfg, scenes):
+    """LabError naming a setting that does not fit a data set, DataError for a part in which nothing is to be found."""
+    n, (height, width) = len(scenes.train), scenes.train.images.shape[1:3]
+    if cfg.batch_size > n:
+        raise LabError(f"setting batch_size={cfg.batch_size}: {scenes.name} has only {n} training pictures")
+    if height % 32 or width % 32:
+        raise LabError(f"setting scale: {scenes.name}'s pictures are {width}x{height}, no multiple of 32 on each side")
+    for name in ("train", "val", "test"):
+        if not any((~ignore).any() for ignore in getattr(scenes, name).ignore):
+            raise DataError(f"{scenes.name}: no object in the {name} part")
 
 
 # ---------------------------------------------------------------- drawing
@@ -461,8 +524,8 @@ def show_midpoint(outer, points, alpha, beta):
         Polygon([(x1, y1), (x2, y1), (x2, y2), (x1, y2)], fill=False, edgecolor=GREY, linestyle=":", linewidth=1.2)
     )
     for middle, corner, name, place in (
-        ((x, y1), (x + alpha * w, y1), "Δα · w", (0, -9)),
-        ((x2, y), (x2, y + beta * h), "Δβ · h", (16, 0)),
+        ((x, y1), (x + alpha * w, y1), "Δα · W", (0, -9)),
+        ((x2, y), (x2, y + beta * h), "Δβ · H", (16, 0)),
     ):
         axis.plot(*middle, "o", color=GREY, markersize=5)
         axis.plot(*corner, "o", color=ORANGE, markersize=6)

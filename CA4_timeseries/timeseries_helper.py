@@ -3,7 +3,6 @@
 A series is a table of float64 values, shape (T, C), NaN where nothing was measured, on a regular grid of times.
 """
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +12,14 @@ import pandas as pd
 import seaborn as sns
 from statsmodels.datasets import co2
 
+from nndl import files
+from nndl.files import DataError
+from nndl.lab import LabError
+
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#777777"
 COLOURS = (BLUE, ORANGE, GREEN, PINK, "#D55E00", "#56B4E9", "#000000", GREY)
 LEVELS = (0.5, 0.8, 0.9, 0.95)
-
-
-class DataError(Exception):
-    """Data that cannot be used; the message names the file, column or time at fault, and what to do."""
+DAY = 24 * 60 * 60  # seconds
 
 
 @dataclass
@@ -63,6 +63,8 @@ class Series:
         if not rows:
             return self
         b3, b4 = self.borders[2:]
+        if 5 * rows > b3:
+            raise LabError(f"setting rows={rows}: {self.name} has {b3} rows before its test part; {b3 // 5} at most")
         keep = np.arange(b3 - 5 * rows, min(b4, b3 + rows))
         borders = tuple(int(b) for b in (3 * rows, 4 * rows, 5 * rows, len(keep)))
         return Series(
@@ -72,12 +74,16 @@ class Series:
 
 
 def season_phase(times, season):
-    """Number of the step within a season that begins at midnight (24 or fewer steps a day) or with the year."""
-    if season == 52:
-        return ((times.day_of_year.to_numpy() - 1) // 7) % 52
-    if season == 12:
-        return times.month.to_numpy() - 1
+    """Number of the step within a season that begins at midnight (24 or fewer steps a day) or with the year.
+
+    Years are those of 52 weeks, of 12 months, or of 4 quarters.
+    """
     step = (times[1] - times[0]).total_seconds()
+    if step >= 28 * DAY:
+        months = 12 * times.year.to_numpy() + times.month.to_numpy() - 1
+        return months // (months[1] - months[0]) % season
+    if season == 52 and step == 7 * DAY:
+        return ((times.day_of_year.to_numpy() - 1) // 7) % 52
     since_monday = (times - times[0].normalize() + pd.Timedelta(days=times[0].day_of_week)).total_seconds().to_numpy()
     return np.round(since_monday / step).astype(int) % season
 
@@ -85,73 +91,87 @@ def season_phase(times, season):
 # ---------------------------------------------------------------- any CSV
 
 
-def read_csv(path, target, time=None):
+def time_grid(times, where):
+    """All times from the first to the last (sorted) in steps of the commonest length, in months where that fits.
+
+    Monthly and yearly rows are not evenly spaced in days: they stand on the same day of the month, or on its last.
+    """
+    months = 12 * times.year + times.month
+    steps = pd.Series(times).diff().dropna()
+    if len(times) > 1 and steps.min() >= pd.Timedelta(days=28):
+        ends = times.is_month_end.all()
+        if ends or times.day.nunique() == 1:
+            count = int(pd.Series(months).diff().dropna().mode().iloc[0])
+            first, every = times[0].replace(day=1), range(0, months[-1] - months[0] + 1, count)
+            grid = pd.DatetimeIndex([first + pd.DateOffset(months=k) for k in every])
+            grid = grid + (pd.offsets.MonthEnd(0) if ends else pd.Timedelta(days=times[0].day - 1))
+            if times.isin(grid).all():
+                return grid
+    step = steps.mode().iloc[0] if len(steps) else pd.Timedelta(hours=1)
+    grid = pd.date_range(times[0], times[-1], freq=step)
+    off = times.difference(grid)
+    if len(off):
+        raise DataError(f"{where}: time {off[0]} is not on the grid of one row every {step}; resample first")
+    return grid
+
+
+def read_csv(path, target, time=None, separator=",", missing=(), **reading):
     """A CSV (.csv or .csv.gz) with a time column and a target, on a regular grid.
 
-    time: name of the time column; by default the first. Rows are sorted by time; times that are left out become rows
-    of NaN. Returns values (T, C) float64, times, columns, and what was done to the file, in words.
+    time: name of the time column; by default the first. missing: texts that stand for "not measured", as ("?",).
+    reading: what settles how times are read, where two readings are possible: day_first, time_format, time_unit, utc
+    (see nndl.files.times). Rows are sorted by time; times that are left out become rows of NaN.
+    Returns values (T, C) float64, times, columns, and what was done to the file, in words.
     Raises DataError, before anything is computed, for: a file that cannot be read, a missing column, times that are no
     times, duplicated times, a column without any number, text in a column, a constant target.
     """
-    path = Path(path)
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-        OSError,
-        EOFError,
-        zlib.error,
-    ) as error:
-        raise DataError(f"{path}: not a CSV that can be read: {error}") from None
+    table = files.read_table(path, (target,) if time is None else (time, target), separator)
     time = table.columns[0] if time is None else time
-    for column in (time, target):
-        if column not in table.columns:
-            raise DataError(f"{path}: no column {column!r}; there are: {', '.join(map(str, table.columns))}")
-    stamps = pd.to_datetime(table[time], errors="coerce", format="mixed")
-    if stamps.isna().any():
-        row = int(stamps.isna().argmax())
-        raise DataError(f"{path}: row {row + 2}, column {time!r}: {table[time][row]!r} is not a time")
-    if stamps.duplicated().any():
-        first = stamps[stamps.duplicated()].iloc[0]
-        raise DataError(f"{path}: time {first} stands there twice; keep one row for each time")
+    if time == target:
+        raise DataError(f"{path}: column {target!r} cannot be both time and target; name the other with time=")
+    stamps = files.times(table, time, **reading)
+    if stamps.has_duplicates:
+        raise DataError(f"{path}: time {stamps[stamps.duplicated()][0]} is there twice; keep one row for each time")
     columns = [column for column in table.columns if column != time]
-    for column in columns:
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            raise DataError(f"{path}: column {column!r} holds text, e.g. {table[column].dropna().iloc[0]!r}; drop it")
-        if not np.isfinite(table[column]).any():
+    values = np.stack([files.numbers(table, column, missing) for column in columns], axis=1)
+    for column, numbers in zip(columns, values.T, strict=True):
+        if np.isnan(numbers).all():
             raise DataError(f"{path}: column {column!r} holds no number at all; drop it")
-    table = table[columns].astype(float).replace([np.inf, -np.inf], np.nan).set_index(stamps)
-    if table[target].nunique() < 2:
+    if constant(values[:, columns.index(target)]):
         raise DataError(f"{path}: column {target!r} is constant: there is nothing to forecast")
-    done = [] if table.index.is_monotonic_increasing else ["rows sorted by time"]
-    table = table.sort_index()
-    steps = table.index.to_series().diff().dropna()
-    step = steps.mode().iloc[0] if len(steps) else pd.Timedelta(hours=1)
-    grid = pd.date_range(table.index[0], table.index[-1], freq=step)
-    off = table.index.difference(grid)
-    if len(off):
-        raise DataError(f"{path}: time {off[0]} is not on the grid of one row every {step}; resample first")
+    done = [] if stamps.is_monotonic_increasing else ["rows sorted by time"]
+    table = pd.DataFrame(values, index=stamps).sort_index()
+    grid = time_grid(table.index, path)
     if len(grid) > len(table):
         done.append(f"{len(grid) - len(table)} left-out times filled with NaN")
     return table.reindex(grid).to_numpy(), grid, columns, "; ".join(done)
 
 
-def load_series(path, target, time=None, season=24, shares=(0.6, 0.1, 0.1), unit="", step="step"):
-    """Any CSV as a Series; shares: of training, validation and calibration rows, the rest is the test part."""
-    values, times, columns, note = read_csv(path, target, time)
+def constant(values):
+    """Whether values (n,) are the same up to rounding, NaN left out; also where none or one is left."""
+    seen = values[np.isfinite(values)]
+    return seen.size < 2 or np.ptp(seen) <= 1e-12 * np.abs(seen).max()
+
+
+def load_series(path, target, time=None, season=24, shares=(0.6, 0.1, 0.1), unit="", step="step", **reading):
+    """Any CSV as a Series; shares: of training, validation and calibration rows, the rest is the test part.
+
+    reading: as in `read_csv`.
+    """
+    if season < 1 or len(shares) != 3 or min(shares) <= 0 or sum(shares) >= 1:
+        raise DataError(f"{path}: season={season}, shares={shares}: a season of 1 step or more, three shares below 1")
+    values, times, columns, note = read_csv(path, target, time, **reading)
     borders = (*(round(len(values) * share) for share in np.cumsum(shares)), len(values))
     name = Path(path).name.split(".")[0]
     series = Series(
         name, "real", values, times, columns, target, borders, season, 7 * season, unit, step, note
     )  # fmt: skip
-    first = values[: borders[0], columns.index(target)]
-    if np.unique(first[np.isfinite(first)]).size < 2:
+    if constant(values[: borders[0], columns.index(target)]):
         raise DataError(f"{path}: column {target!r} is constant, or missing, in the training part (the first rows)")
     return series
+
+
+BY_HAND = "git clone https://github.com/zhouhaoyi/ETDataset brings both (ETT-small/); nothing is fetched here"
 
 
 def load_ett(folder, name):
@@ -162,8 +182,10 @@ def load_ett(folder, name):
     paths = [Path(folder) / f"{name}{ending}" for ending in (".csv", ".csv.gz")]
     path = next((path for path in paths if path.exists()), None)
     if path is None:
-        raise DataError(f"{folder}: holds neither {name}.csv nor {name}.csv.gz")
+        raise DataError(f"{folder}: holds neither {name}.csv nor {name}.csv.gz; {BY_HAND}")
     values, times, columns, note = read_csv(path, "OT", "date")
+    if times[1] - times[0] != pd.Timedelta(hours=1):
+        raise DataError(f"{path}: one row every {times[1] - times[0]}; the published split counts hours")
     month = 30 * 24
     if len(values) < 20 * month:
         raise DataError(f"{path}: {len(values)} rows, the published split needs {20 * month}")
@@ -206,6 +228,58 @@ def make_synthetic(rows=5000, seed=0):
     note = "drawn by make_synthetic"
     series = Series("synthetic", "embedded", values, times, ["y"], "y", borders, 24, 168, "", "hour", note)
     return series, mean, std, new
+
+
+# ---------------------------------------------------------------- settings
+
+
+def check_settings(cfg):
+    """LabError naming a setting that cannot work, whatever the data."""
+    counts = ("length", "horizons", "epochs", "batch_size", "layers", "hidden", "passes", "resamples", "truth_epochs",
+              "segment", "benchmark_epochs")  # fmt: skip
+    least = dict.fromkeys(counts, 1) | {"rows": 0, "seed": 0, "failure_steps": 50}
+    least["truth_rows"] = 10 * (cfg.length + cfg.horizons)  # its smallest part is a tenth
+    for name, lowest in least.items():
+        if getattr(cfg, name) < lowest:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: at least {lowest} is needed")
+    if cfg.kind not in ("lstm", "gru"):
+        raise LabError(f"setting kind={cfg.kind!r}: known are 'lstm' and 'gru'")
+    for name in ("dropout", "mc_dropout", "missing_train"):
+        if not 0 <= getattr(cfg, name) < 1:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: a share from 0 to below 1 is needed")
+    if not 0 <= cfg.beta <= 1:
+        raise LabError(f"setting beta={cfg.beta}: from 0 to 1")
+    for name in ("lr", "aci_rate"):
+        if not getattr(cfg, name) > 0:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: it must be above 0")
+    if not cfg.weight_decay >= 0:
+        raise LabError(f"setting weight_decay={cfg.weight_decay}: it must not be below 0")
+    for name in ("members", "rival_seeds", "benchmark_seeds", "choice_seeds"):
+        seeds = getattr(cfg, name)
+        if (not seeds and name != "choice_seeds") or len(set(seeds)) < len(seeds):
+            raise LabError(f"setting {name}={seeds}: at least one seed is needed, and none twice")
+    if not cfg.series or len(set(cfg.series)) < len(cfg.series):
+        raise LabError(f"setting series={cfg.series}: at least one series is needed, and none twice")
+    for pair in cfg.benchmark:
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and min(pair) >= 1):
+            raise LabError(f"setting benchmark={cfg.benchmark}: pairs of look-back and horizon, as ((96, 48),)")
+        if pair[0] % cfg.segment:
+            raise LabError(f"setting segment={cfg.segment} does not divide the benchmark's look-back {pair[0]}")
+
+
+def check_fit(cfg, series):
+    """LabError naming a setting for which a series has too few rows in one of its parts."""
+    need = cfg.length + cfg.horizons
+    for part, rows in series.counts().items():
+        if rows < need:
+            window = f"setting length={cfg.length}, horizons={cfg.horizons}"
+            raise LabError(f"{window}: a window takes {need} rows, the {part} part of {series.name} has {rows}")
+    rows = series.counts()
+    for length, horizons in cfg.benchmark:
+        if rows["train"] < length + horizons or min(rows["validation"], rows["test"]) < horizons:
+            raise LabError(
+                f"setting benchmark: ({length}, {horizons}) is too long for the parts of {series.name}, {rows}"
+            )
 
 
 # ---------------------------------------------------------------- names and drawing

@@ -3,27 +3,22 @@
 Pictures are uint8 arrays of shape (N, H, W, 3), labels int64 arrays of shape (N,).
 """
 
-import io
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
 import seaborn as sns
 from matplotlib.colors import hsv_to_rgb
-from PIL import Image
 from sklearn.datasets import load_digits as sklearn_digits
 from sklearn.model_selection import train_test_split
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+from nndl import files
+from nndl.files import DataError
+from nndl.lab import LabError
+
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-
-
-class DataError(Exception):
-    """Data that cannot be used; the message names the file or class, and what to do."""
 
 
 @dataclass
@@ -130,103 +125,106 @@ def load_digits(seed=0):
     return Pictures("digits", "embedded", [str(digit) for digit in range(10)], *parts, note=note)
 
 
+BY_HAND = "hf download uoft-cs/cifar10 --repo-type dataset --local-dir <NNDL_DATA>/cifar10 brings it by hand"
+
+
 def load_cifar10(folder, n_val=5000, limit=None, download=False, seed=0):
     """CIFAR-10 in any of its three layouts: Hugging Face parquet, torchvision's batches, or a folder for each class.
 
     folder: holds plain_text/*.parquet, or cifar-10-batches-py/, or train/<class>/ and test/<class>/.
     n_val: pictures taken from the training part for validation, stratified. limit: keep so many of each part.
-    Raises DataError naming the file or class at fault.
+    download: bring torchvision's batches where none of the three is there.
+    Raises DataError naming the file or class at fault, LabError for a limit that does not fit.
     """
     folder = Path(folder)
-    if list(folder.glob("**/train-*.parquet")):
+    if any(folder.glob("**/train-*.parquet")):
         read, classes, note = _read_parquet, CIFAR10_CLASSES, "Hugging Face parquet"
-    elif (folder / "cifar-10-batches-py").is_dir() or download:
+    elif (folder / "cifar-10-batches-py").is_dir():
         read, classes, note = _read_torchvision, CIFAR10_CLASSES, "torchvision's batches"
     elif (folder / "train").is_dir() and (folder / "test").is_dir():
         read, classes, note = _read_class_folders, _class_names(folder), "a folder for each class"
+    elif download:
+        files.download(folder / "cifar-10-batches-py", _fetch_batches, BY_HAND)
+        read, classes, note = _read_torchvision, CIFAR10_CLASSES, "torchvision's batches"
     else:
-        raise DataError(f"{folder}: neither plain_text/*.parquet, cifar-10-batches-py/ nor train/ and test/ is there")
+        layouts = "neither plain_text/*.parquet, cifar-10-batches-py/ nor train/ and test/ is there"
+        raise DataError(f"{folder}: {layouts}; NNDL_DOWNLOAD=1 fetches CIFAR-10, or {BY_HAND}")
 
-    pictures, labels = read(folder, "train", classes, download)
-    fewest = np.bincount(labels, minlength=len(classes))
+    pictures, labels, skipped = read(folder, "train", classes)
+    fewest, n_val = np.bincount(labels, minlength=len(classes)), min(n_val, len(labels) // 5)
     if fewest.min() < 2:
         raise DataError(f"{folder}: train has {fewest.min()} picture of class {classes[fewest.argmin()]}, 2 are needed")
-    if limit and limit < len(classes):
-        raise DataError(f"limit={limit}: at least one picture for each of the {len(classes)} classes is needed")
-    train, val = train_test_split(
-        np.arange(len(labels)), test_size=min(n_val, len(labels) // 5), stratify=labels, random_state=seed
-    )
+    if n_val < len(classes):
+        raise DataError(
+            f"{folder}: {len(labels)} pictures in train, {5 * len(classes)} are needed to split a fifth off"
+        )
+    train, val = train_test_split(np.arange(len(labels)), test_size=n_val, stratify=labels, random_state=seed)
+    test = read(folder, "test", classes)
+    for name, n in (("train", len(train)), ("validation", len(val)), ("test", len(test[1]))):
+        if limit and (limit < len(classes) or n - len(classes) < limit < n):
+            fits = f"from {len(classes)} to {n - len(classes)}, or {n} and more"
+            raise LabError(f"setting limit={limit}: {n} pictures for {name} in {len(classes)} classes; take {fits}")
     parts = [_decoded(pictures, labels, index, limit, seed) for index in (train, val)]
-    pictures, labels = read(folder, "test", classes, download)
-    parts.append(_decoded(pictures, labels, np.arange(len(labels)), limit, seed))
+    parts.append(_decoded(*test[:2], np.arange(len(test[1])), limit, seed))
     size = parts[0][0].shape[1:3]
     if parts[2][0].shape[1:3] != size or size[0] != size[1]:
         raise DataError(f"{folder}: train and test need one square size: {size}, {parts[2][0].shape[1:3]}")
-    first = pictures[0][1]
-    if isinstance(first, bytes):
-        kind = Image.open(io.BytesIO(first)).format
-        note += f", {kind} pictures" + (" (lossy)" if kind in ("WEBP", "JPEG") else "")
+    kind = files.picture_format(test[0][0][1])
+    note += f", {kind} pictures" + (" (lossy)" if kind in ("WEBP", "JPEG") else "") if kind else ""
+    note = "; ".join(filter(None, (note, files.skipped_note(skipped + test[2]))))
     return Pictures("CIFAR-10", "real", classes, *parts, note=note)
-
-
-def decode(data, where):
-    """A picture's bytes (or an array, left as it is) as an RGB array; DataError naming `where` if unreadable."""
-    if isinstance(data, np.ndarray):
-        return data
-    try:
-        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{where}: not a readable picture ({error})") from None
 
 
 def _decoded(pictures, labels, index, limit, seed):
     """Decode the pictures of an index, a stratified choice of at most `limit` of them: (images, labels)."""
     if limit and limit < len(index):
         index, _ = train_test_split(index, train_size=limit, stratify=labels[index], random_state=seed)
-    images = [decode(data, where) for where, data in (pictures[i] for i in index)]
-    for image, i in zip(images, index, strict=True):
+    chosen = [pictures[i] for i in index]
+    images = [data if isinstance(data, np.ndarray) else files.decode_rgb(data, where) for where, data in chosen]
+    for image, (where, _) in zip(images, chosen, strict=True):
         if image.shape != images[0].shape:
-            raise DataError(f"{pictures[i][0]}: size {image.shape}, others have {images[0].shape}")
+            raise DataError(f"{where}: size {image.shape}, others have {images[0].shape}")
     return np.stack(images), labels[index].astype(np.int64)
 
 
-# Each reader returns [(where, bytes or array), ...] and labels; pictures are decoded only when they are chosen.
+# Each reader returns [(where, bytes or array), ...], labels (N,), and the paths of files that are not read.
+# Pictures are decoded only when they are chosen.
 
 
-def _read_parquet(folder, part, classes, download):
-    files = sorted(folder.glob(f"**/{part}-*.parquet"))
-    if not files:
-        raise DataError(f"{folder}: no {part}-*.parquet")
+def _read_parquet(folder, part, classes):
     pictures, labels = [], []
-    for file in files:
-        try:
-            table = pq.read_table(file)
-        except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
-            raise DataError(f"{file}: not a readable parquet file ({error})".replace("\n", " ")) from None
-        missing = {"img", "label"} - set(table.column_names)
-        if missing:
-            raise DataError(f"{file}: no column {', '.join(sorted(missing))}")
-        pictures += [(f"{file}, row {i}", row["bytes"]) for i, row in enumerate(table["img"].to_pylist())]
+    shards = files.shards(folder, part)
+    for shard in shards:
+        table = files.read_parquet(shard, ("img", "label"))
+        rows = [row["bytes"] if isinstance(row, dict) else row for row in table["img"].to_pylist()]
+        pictures += [(f"{shard}, row {i}", row or b"") for i, row in enumerate(rows)]
         labels.append(table["label"].to_numpy())
     labels = np.concatenate(labels)
     found = np.unique(labels).tolist()
     if found != list(range(len(classes))):
-        raise DataError(f"{files[0]}: labels {found}, expected 0 to {len(classes) - 1}")
-    return pictures, labels
+        raise DataError(f"{shards[0]}: labels {found}, expected 0 to {len(classes) - 1}")
+    return pictures, labels.astype(np.int64), []
 
 
-def _read_torchvision(folder, part, classes, download):
+def _fetch_batches(folder):
+    from torchvision.datasets import CIFAR10
+
+    CIFAR10(folder, download=True)
+    return folder / "cifar-10-batches-py"
+
+
+def _read_torchvision(folder, part, classes):
     from torchvision.datasets import CIFAR10
 
     try:  # torchvision compares the files' MD5 before it unpickles them
-        pictures = CIFAR10(folder, train=part == "train", download=download)
+        pictures = CIFAR10(folder, train=part == "train")
     except RuntimeError as error:
-        raise DataError(f"{folder}/cifar-10-batches-py: {error}") from None
-    return [(f"{part} picture {i}", image) for i, image in enumerate(pictures.data)], np.array(pictures.targets)
+        raise DataError(f"{folder}/cifar-10-batches-py: {files.one_line(error)}; delete it, then {BY_HAND}") from None
+    return [(f"{part} picture {i}", image) for i, image in enumerate(pictures.data)], np.array(pictures.targets), []
 
 
 def _class_names(folder):
-    names = {part: sorted(p.name for p in (folder / part).iterdir() if p.is_dir()) for part in ("train", "test")}
+    names = {part: files.class_folders(folder / part)[0] for part in ("train", "test")}
     if names["train"] != names["test"]:
         differ = sorted(set(names["train"]) ^ set(names["test"]))
         raise DataError(f"{folder}: classes in only one of train and test: {', '.join(differ)}")
@@ -235,37 +233,80 @@ def _class_names(folder):
     return names["train"]
 
 
-def _read_class_folders(folder, part, classes, download):
-    pictures, labels = [], []
+def _read_class_folders(folder, part, classes):
+    pictures, labels, skipped = [], [], files.class_folders(folder / part)[1]
+    if part == "train":  # val/ and whatever else lies beside the two
+        skipped += [path for path in files.entries(folder) if path.name not in ("train", "test")]
     for label, name in enumerate(classes):
-        files = sorted(p for p in (folder / part / name).iterdir() if p.suffix.lower() in ENDINGS)
-        if not files:
+        found, others = files.list_pictures(folder / part / name)
+        if not found:
             raise DataError(f"{folder / part / name}: no picture in this class folder")
-        pictures += [(str(file), file.read_bytes()) for file in files]
-        labels += [label] * len(files)
-    return pictures, np.array(labels)
+        pictures += [(str(file), files.read_bytes(file)) for file in found]
+        labels += [label] * len(found)
+        skipped += others
+    return pictures, np.array(labels), skipped
 
 
 def load_imagenet_val(folder, size=224):
     """ImageNet validation pictures listed in labels.csv: images (N, size, size, 3), labels (N,), by centre crop."""
-    folder = Path(folder)
-    if not (folder / "labels.csv").exists():
-        raise DataError(f"{folder / 'labels.csv'} is missing")
-    table = pd.read_csv(folder / "labels.csv")
-    missing = {"image", "label"} - set(table.columns)
-    if missing:
-        raise DataError(f"{folder / 'labels.csv'}: no column {', '.join(sorted(missing))}")
-    images = []
-    for name in table["image"]:
-        files = list((folder / "images").glob(Path(name).stem + ".*"))
-        if not files:
-            raise DataError(f"{folder / 'images'}: no file for {name}, which labels.csv lists")
-        image = decode(files[0].read_bytes(), files[0])
-        top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-        if min(top, left) < 0:
-            raise DataError(f"{files[0]}: {image.shape[1]}x{image.shape[0]} pixels, smaller than {size}")
-        images.append(image[top : top + size, left : left + size])
-    return np.stack(images), table["label"].to_numpy(copy=True)
+    return files.labelled_pictures(folder, size)
+
+
+# ---------------------------------------------------------------- settings
+
+
+def check_settings(cfg):
+    """LabError naming a setting that cannot work, whatever the data."""
+    counts = ("twin_epochs", "epochs", "ablation_epochs", "transfer_epochs", "final_epochs", "twin_test", "twin_width",
+              "resnet_width", "patch_size", "ablation_patch", "dim", "depth", "heads", "transfer_size", "final_size",
+              "ablation_train", "probe_train", "data_steps")  # fmt: skip
+    least = dict.fromkeys(counts, 1) | dict.fromkeys(("batch_size", "transfer_batch"), 2)
+    least |= {"twin_train": 128, "limit": 0, "pretrain_size": 0, "imagenet": 0, "randaugment": 0, "seed": 0}
+    for name, lowest in least.items():
+        if getattr(cfg, name) < lowest:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: at least {lowest} is needed")
+    for name in ("lr", "transfer_lr", "final_lr"):
+        if not getattr(cfg, name) > 0:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: it must be above 0")
+    for name in ("drop_path", "ema", "ablation_ema", "transfer_ema"):
+        if not 0 <= getattr(cfg, name) < 1:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: a share from 0 to below 1 is needed")
+    if not 0 <= cfg.mix <= 1:
+        raise LabError(f"setting mix={cfg.mix}: a share from 0 to 1 is needed")
+    if len(set(cfg.twin_seeds)) < 2 or len(set(cfg.twin_seeds)) < len(cfg.twin_seeds):
+        raise LabError(f"setting twin_seeds={cfg.twin_seeds}: an interval over seeds needs two at least, all different")
+    for name in ("other_patches", "other_depths"):
+        if not all(isinstance(value, int) and value >= 1 for value in getattr(cfg, name)):
+            raise LabError(f"setting {name}={getattr(cfg, name)}: whole numbers from 1 on are needed")
+    if cfg.dim % cfg.heads:
+        raise LabError(f"setting heads={cfg.heads} does not divide dim={cfg.dim}")
+
+
+def check_fit(cfg, data, pretrained_patch=None):
+    """LabError naming a setting that does not fit the pictures.
+
+    pretrained_patch: patch size of the pretrained network; None where the network that is transferred is trained here.
+    """
+    size, n, k = data.train[0].shape[1], len(data.train[1]), len(data.classes)
+    for name in ("patch_size", "ablation_patch", "other_patches"):
+        for patch in np.atleast_1d(getattr(cfg, name)).tolist():
+            if size % patch:
+                raise LabError(f"setting {name}: patches of {patch} do not tile pictures of {size} pixels")
+    names = ("transfer_size", "final_size") + (() if pretrained_patch else ("pretrain_size",))
+    for name in names:
+        patch = pretrained_patch or cfg.patch_size
+        if getattr(cfg, name) < patch or getattr(cfg, name) % patch:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: patches of {patch} do not tile it")
+    target = n if pretrained_patch else min(100, int((data.train[1] >= k // 2).sum()))
+    source = n if pretrained_patch else int((data.train[1] < k // 2).sum())
+    for name, there in (("batch_size", min(n, source)), ("transfer_batch", target)):
+        if getattr(cfg, name) > there:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: there are only {there} training pictures for it")
+    for name in ("ablation_train", "probe_train"):
+        if getattr(cfg, name) < k:
+            raise LabError(
+                f"setting {name}={getattr(cfg, name)}: at least one picture for each of {k} classes is needed"
+            )
 
 
 # ---------------------------------------------------------------- drawing

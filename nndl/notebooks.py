@@ -85,10 +85,10 @@ def parse(source, path, number):
 
 @contextmanager
 def room_imports(folder):
-    """Imports of `lab` and `*_helper` come from this folder, and those of another room are not in the way."""
+    """Imports of `*_helper` come from this folder, and those of another room are not in the way."""
 
     def take():
-        own = [name for name in sys.modules if name == "lab" or name.endswith("_helper")]
+        own = [name for name in sys.modules if name.endswith("_helper")]
         return {name: sys.modules.pop(name) for name in own}
 
     before = take()
@@ -105,6 +105,7 @@ def load_definitions(path):
     """A module with the notebook's definitions, made in the order of its cells."""
     path = Path(path).resolve()
     module = ModuleType(f"notebook_{path.parent.name}_{path.stem}")
+    module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses and pickle look classes up there
     with room_imports(path.parent):
         for number, cell in code_cells(path):

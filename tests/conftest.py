@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -11,15 +10,14 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["NNDL_PROFILE"] = "tiny"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
-for name in ("NNDL_SET", "NNDL_TRACK", "NNDL_DOWNLOAD"):
+for name in ("NNDL_SET", "NNDL_TRACK", "NNDL_DOWNLOAD", "NNDL_RUN", "NNDL_STATE"):
     os.environ.pop(name, None)
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-import course
+from nndl import rooms
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK_ORDER = {"code.ipynb": 0, "report.ipynb": 1, "description.ipynb": 2}
 LONG_FIRST = ("test_launch.py", "test_lab.py")
 
@@ -41,7 +39,7 @@ def order_of(item):
     """Notebooks first, code before report before the test of the record; then the test files that take long."""
     scope = scope_of(item.nodeid)
     file = item.path.name
-    return (scope not in course.ROOMS, scope if scope in course.ROOMS else "", NOTEBOOK_ORDER.get(file, 3)), (
+    return (scope not in rooms.ROOMS, scope if scope in rooms.ROOMS else "", NOTEBOOK_ORDER.get(file, 3)), (
         file not in LONG_FIRST,
         file,
     )
@@ -97,10 +95,9 @@ def session_start(request):
 
 @pytest.fixture
 def room(tmp_path):
-    """An empty room outside the checkout: a folder that holds only lab.py."""
+    """An empty room outside the checkout."""
     folder = tmp_path / "CA0_room"
     folder.mkdir()
-    shutil.copy(ROOT / course.LAB_SOURCE / "lab.py", folder)
     return folder
 
 
@@ -115,16 +112,22 @@ def begin_run(tmp_path, monkeypatch):
     for name in ("NNDL_PROFILE", "NNDL_SET", "NNDL_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    runs = []
 
     def begin(definitions, profile="tiny", overrides=""):
         AcceleratorState._reset_state(True)
-        monkeypatch.setattr(definitions.lab, "HERE", tmp_path / Path(definitions.lab.__file__).parent.name)
+        folder = tmp_path / Path(definitions.__file__).parent.name
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
         run = definitions.lab.start(definitions.SETTINGS, profile, overrides)
+        runs.append(run)
         monkeypatch.setattr(definitions, "run", run, raising=False)
         monkeypatch.setattr(definitions, "cfg", run.cfg, raising=False)
         return run
 
     yield begin
+    for run in runs:
+        run.lock.release(force=True)
     AcceleratorState._reset_state(True)
 
 
@@ -139,7 +142,7 @@ def make_notebook(tmp_path):
             cells=[v4.new_code_cell(source, metadata={"tags": tags} if tags else {}) for source, tags in cells]
         )
         path = folder / f"{name}.ipynb"
-        path.write_text(v4.writes(notebook))
+        path.write_text(v4.writes(notebook), encoding="utf-8")
         return path
 
     return make

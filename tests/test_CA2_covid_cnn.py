@@ -6,10 +6,10 @@
 import csv
 import io
 import lzma
-import re
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nasty_files import PICTURES, STRAYS, by_name, put_strays, tables
 from PIL import Image
 from safetensors.torch import save
 from scipy.stats import mannwhitneyu
@@ -33,11 +34,11 @@ from sklearn.metrics import (
 from torch import nn
 from torchmetrics.classification import BinaryCalibrationError
 
-import course
-from notebook_loader import load_definitions, mutated
+from nndl import rooms
+from nndl.notebooks import load_definitions, mutated
 from real_data import REAL, needs
 
-ROOM = course.ROOT / "CA2_covid_cnn"
+ROOM = rooms.ROOT / "CA2_covid_cnn"
 CLASSES = ["COVID19", "NORMAL", "PNEUMONIA"]
 
 
@@ -377,7 +378,7 @@ def test_stored_weights_come_back(room, tmp_path, packed):
     raw = stored(net.state_dict())
     file = tmp_path / ("net.safetensors.xz" if packed else "net.safetensors")
     file.write_bytes(lzma.compress(save(raw)) if packed else save(raw))
-    state = room.read_weights(file)
+    state = room.files.load_weights(file)
     for name, tensor in net.state_dict().items():
         assert (state[name] - tensor).abs().max() <= 0.02 * tensor.abs().max() + 1e-6, name
 
@@ -395,19 +396,42 @@ def test_weights_that_do_not_fit_are_named(room, kind):
     state, before = dict(net.state_dict()), [p.clone() for p in net.parameters()]
     BAD_WEIGHTS[kind](state)
     with pytest.raises(room.helper.DataError, match=r"some\.safetensors: features\.(0|99)\.bias does not fit") as error:
-        room.load_weights(net, state, "some.safetensors")
+        room.files.fit_weights(net, state, "some.safetensors")
     assert "\n" not in str(error.value)
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters())), "nothing may be half loaded"
 
 
-@pytest.mark.parametrize("name", ["a.safetensors", "a.safetensors.xz"])
-@pytest.mark.parametrize(
-    "content", [b"", b"no weights", lzma.compress(b"no weights")[:20]], ids=["empty", "text", "cut"]
-)
-def test_unreadable_weights_are_named(room, tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(room.helper.DataError, match=rf"{re.escape(name)}: not a readable safetensors file"):
-        room.read_weights(tmp_path / name)
+def test_weights_are_fetched_once(room, tmp_path, monkeypatch):
+    """Without NNDL_DOWNLOAD a network keeps random weights; with it torchvision's are brought, whole or not at all."""
+    state, folder = room.VGG16().state_dict(), tmp_path / "data" / "weights"
+    run, asked = SimpleNamespace(download=False), []
+
+    class Weights:
+        def get_state_dict(self, progress, check_hash, model_dir):
+            asked.append(model_dir)
+            (model_dir / "half").write_bytes(b"x")
+            if len(asked) == 1:
+                raise OSError("no route\nto host")
+            return state | {"classifier.0.bias": torch.ones(2)}
+
+    monkeypatch.setattr(room, "run", run, raising=False)
+    monkeypatch.setattr(room, "with_random_weights", lambda net: net)
+    monkeypatch.setattr(torchvision.models, "get_model_weights", lambda name: SimpleNamespace(DEFAULT=Weights()))
+    room.build.cache_clear()
+    assert room.build("VGG16", folder)[1] == "random weights" and not asked
+    room.build.cache_clear()
+    run.download = True
+    with pytest.raises(
+        room.helper.DataError, match=r"VGG16_torchvision\.safetensors: the download failed .no route to"
+    ):
+        room.build("VGG16", folder)
+    assert not list(tmp_path.iterdir())
+    for run.download in (True, False):
+        room.build.cache_clear()
+        net, origin = room.build("VGG16", folder)
+        assert origin == "ImageNet weights" and all(torch.equal(net.state_dict()[name], state[name]) for name in state)
+    room.build.cache_clear()
+    assert len(asked) == 2 and [path.name for path in folder.iterdir()] == ["VGG16_torchvision.safetensors"]
 
 
 def test_vgg16_is_torchvisions(room):
@@ -739,7 +763,7 @@ def make_folder(folder, each=12, manifest=True, ending="png"):
                 (place / f"{name}({i}).{ending}").write_bytes(png(pixels, "JPEG" if ending == "jpg" else "PNG"))
                 rows.append((f"{part}/{name}/{name}({i}).{ending}", f"{part}_{name}_{i // 2}", f"source of {name}"))
     if manifest:
-        with open(folder / "manifest.csv", "w", newline="") as file:
+        with open(folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("file", "patient", "source_repo"), *rows])
     return folder
 
@@ -790,14 +814,14 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_pictures(room, kind):
     data, expected = KINDS[kind]
-    film = room.helper.decode(data, "here")
+    film = room.files.decode_grey(data, "here")
     assert film.dtype == np.float32 and film.shape == GREY.shape
     assert np.abs(film - expected).max() < 0.005
 
 
 def test_sixteen_bits_are_kept(room):
     dark = np.arange(1200, dtype=np.uint16).reshape(30, 40)  # all black in 8 bits
-    assert len(np.unique(room.helper.decode(png(dark), "here"))) == 1200
+    assert len(np.unique(room.files.decode_grey(png(dark), "here"))) == 1200
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -805,14 +829,14 @@ def test_truncated_films_are_named(room, kind):
     data = png(GREY, kind)
     for end in range(0, int(0.8 * len(data)), 40):
         with pytest.raises(room.helper.DataError, match=r"here: not a readable picture"):
-            room.helper.decode(data[:end], "here")
+            room.files.decode_grey(data[:end], "here")
 
 
 def rewrite_manifest(change):
     def spoil(folder):
-        with open(folder / "manifest.csv", newline="") as file:
+        with open(folder / "manifest.csv", newline="", encoding="utf-8") as file:
             rows = change(list(csv.reader(file)))
-        with open(folder / "manifest.csv", "w", newline="") as file:
+        with open(folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
 
     return spoil
@@ -835,7 +859,10 @@ BAD_FOLDERS = {
     "no class in test": (lambda f: shutil.rmtree(f / "Data/test/PNEUMONIA"), r"test: class PNEUMONIA is missing"),
     "class only in test": (lambda f: (f / "Data/test/TB").mkdir(), r"test: unknown class TB"),
     "empty class": (lambda f: [p.unlink() for p in films_of(f)], r"train/NORMAL: no picture"),
-    "text": (lambda f: films_of(f)[1].write_text("no picture"), r"train/NORMAL/.*\.png: not a readable picture"),
+    "text": (
+        lambda f: films_of(f)[1].write_text("no picture", encoding="utf-8"),
+        r"train/NORMAL/.*\.png: not a readable picture",
+    ),
     "truncated": (
         lambda f: films_of(f, "test")[2].write_bytes(films_of(f, "test")[2].read_bytes()[:150]),
         r"test/NORMAL/.*\.png: not a readable picture",
@@ -846,7 +873,30 @@ BAD_FOLDERS = {
         rewrite_manifest(lambda rows: [[row[0], row[2]] for row in rows]),
         r"manifest\.csv: no column patient",
     ),
-    "empty manifest": (lambda f: (f / "manifest.csv").write_text(""), r"manifest\.csv: no column"),
+    "empty manifest": (lambda f: (f / "manifest.csv").write_bytes(b""), r"manifest\.csv: not a CSV .*empty"),
+    "film listed twice": (
+        rewrite_manifest(lambda rows: [*rows, rows[1]]),
+        r"manifest\.csv, line \d+: .* is listed twice",
+    ),
+    "no patient": (
+        rewrite_manifest(lambda rows: [rows[0], [rows[1][0], " ", rows[1][2]], *rows[2:]]),
+        r"manifest\.csv, line 2: no patient",
+    ),
+    "two spellings of a patient": (
+        rewrite_manifest(lambda rows: [rows[0], [rows[1][0], rows[3][1].upper(), rows[1][2]], *rows[2:]]),
+        r"manifest\.csv, line \d: patients .* differ in case alone",
+    ),
+    "patient in two splits, with a blank": (
+        rewrite_manifest(lambda rows: [[row[0], row[1].replace("p7", "p7 "), row[2]] for row in same_patient(rows)]),
+        r"patient p7 has films in both train and test",
+    ),
+    "few patients": (lambda f: None, r"train.COVID19: films of 3 patients; 5 are needed"),
+    "unknown class in adult_check": (lambda f: (f / "adult_check" / "TB").mkdir(), r"adult_check: unknown class TB"),
+    "folder in a class": (
+        lambda f: by_name(f, ["Data/train/NORMAL/masks/a.png"]),
+        r"train.NORMAL.masks: a folder of pictures",
+    ),
+    "film outside the classes": (lambda f: by_name(f, ["Data/test/a.png"]), r"test.a\.png: a picture outside"),
 }
 
 
@@ -857,11 +907,51 @@ def contents(folder):
 @pytest.mark.parametrize("kind", BAD_FOLDERS)
 def test_bad_folder_is_named(room, tmp_path, kind):
     spoil, words = BAD_FOLDERS[kind]
-    spoil(make_folder(tmp_path, 6))
+    spoil(make_folder(tmp_path, 6 if kind == "few patients" else 10))
     before = contents(tmp_path)
     with pytest.raises(room.helper.DataError, match=words) as error:
         room.helper.load_films(tmp_path, small)
     assert "\n" not in str(error.value) and contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("nasty", PICTURES, ids=str)
+def test_nasty_pictures(room, tmp_path, nasty):
+    nasty.write(make_folder(tmp_path, 6, manifest=False) / "Data" / "test" / "NORMAL")
+    data = nasty.meets(lambda: room.helper.load_films(tmp_path, small))
+    if data:
+        normal = data.test.images[data.test.labels == 1].astype(float)
+        off = np.abs(normal - small(nasty.light.astype(np.float32))).mean((1, 2))
+        assert len(normal) == 7 and off.min() < 5
+
+
+def rows_of_manifest(folder):
+    with open(folder / "manifest.csv", newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+@pytest.mark.parametrize("k", range(len(tables(["a", "b"], [[1, 2]]))))
+def test_nasty_manifests(room, tmp_path, k):
+    header, *rows = rows_of_manifest(make_folder(tmp_path, 10))
+    nasty = tables(header, rows, "manifest.csv")[k]
+    nasty.write(tmp_path)
+    data = nasty.meets(lambda: room.helper.load_films(tmp_path, small))
+    if data:
+        assert len(set(data.test.patients)) == 15 and set(data.test.sources) == {f"source of {c}" for c in CLASSES}
+
+
+def test_strays_are_left_out_and_named(room, tmp_path):
+    clean = room.helper.load_films(make_folder(tmp_path, 10), small)
+    for place in ("Data", "Data/train", "Data/test/NORMAL", "adult_check/NORMAL"):
+        put_strays(tmp_path / place)
+    by_name(tmp_path, ["Data/val/NORMAL/a.png"])
+    data = room.helper.load_films(tmp_path, small)
+    assert all(map(np.array_equal, data.arrays(), clean.arrays()))
+    assert clean.note == "patients from manifest.csv" and f"{4 * len(STRAYS) + 1} files not read" in data.note
+
+
+def test_limit_with_too_few_patients_is_named(room, tmp_path):
+    with pytest.raises(room.helper.DataError, match="films of 4 patients among those that limit=24 takes"):
+        room.helper.load_films(make_folder(tmp_path, 14), small, limit=24)
 
 
 def test_patient_in_two_splits_without_manifest(room, tmp_path):
@@ -890,7 +980,7 @@ def test_real_films(room, start):
 def test_real_folder_is_split_by_patient(room):
     """Without decoding: the loader's listing of all films."""
     folder, manifest = REAL / "covid-cxr", room.helper._manifest(REAL / "covid-cxr")
-    rows = {p: room.helper._list_part(folder, folder / "Data" / p, CLASSES, manifest) for p in ("train", "test")}
+    rows = {p: room.helper._list_part(folder, folder / "Data" / p, CLASSES, manifest)[0] for p in ("train", "test")}
     assert {p: len(r) for p, r in rows.items()} == {"train": 1365, "test": 360}
     assert not {r[2] for r in rows["train"]} & {r[2] for r in rows["test"]}
 
@@ -918,17 +1008,38 @@ def test_real_weights_recognise_pictures(room, start, name):
     "overrides, words",
     [
         ("epochs=0", "epochs=0: at least 1"),
-        ("size=16", "size=16: the networks need 32 pixels"),
+        ("size=16", "size=16: at least 32"),
         ("seeds=()", r"seeds=\(\): at least one seed"),
+        ("control_seeds=(1,1)", r"control_seeds=\(1, 1\): .* none twice"),
         ("limit=9", "limit=9: 30 films at least"),
+        ("limit=-5", "limit=-5: at least 0"),
+        ("batch_size=1", "batch_size=1: at least 2"),
+        ("tune_lr=-1.0", "tune_lr=-1.0: it must be above 0"),
+        ("imagenet=-1", "imagenet=-1: at least 0"),
+        ("films=(450,)", r"films=\(450,\): at least 36"),
+        ("films=(10,300)", r"films=\(10, 300\): at least 36"),
     ],
 )
 def test_bad_settings_are_named(room, start, overrides, words):
     run = start("demo", overrides)
     with pytest.raises(room.lab.LabError, match=words):
-        room.check_settings(run.cfg)
+        room.helper.check_settings(run.cfg)
 
 
 def test_good_settings_pass(room, start):
     for profile in ("tiny", "demo", "full"):
-        room.check_settings(start(profile).cfg)
+        room.helper.check_settings(start(profile).cfg)
+
+
+def test_settings_that_do_not_fit_the_films_are_named(room, start):
+    data = room.helper.load_embedded(60, 40, 32, partial(cv2.resize, dsize=(32, 32)), shortcut=True)
+    every, apart = len(data.train.labels), int((data.train.labels != 0).sum())
+    room.helper.check_fit(start("demo", f"batch_size={apart}").cfg, data)
+    room.helper.check_fit(start("demo", f"batch_size={every}").cfg, data, apart=False)
+    with pytest.raises(room.lab.LabError, match=f"batch_size={apart + 1}: one training has only {apart} films"):
+        room.helper.check_fit(start("demo", f"batch_size={apart + 1}").cfg, data)
+    with pytest.raises(room.lab.LabError, match=f"batch_size={every + 1}: one training has only {every} films"):
+        room.helper.check_fit(start("demo", f"batch_size={every + 1}").cfg, data, apart=False)
+    data.val = data.val.take(data.val.labels != 2)
+    with pytest.raises(room.helper.DataError, match="the validation part has no film of class PNEUMONIA"):
+        room.helper.check_fit(start("demo").cfg, data)

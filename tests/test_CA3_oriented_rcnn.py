@@ -5,6 +5,7 @@
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,17 +22,18 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nasty_files import LIGHT, NAMES, PICTURES, PNG, by_name, encode, tables, texts, xmls
 from PIL import Image
 from sklearn.metrics import average_precision_score
 from torch.testing import assert_close
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import box_iou, nms, roi_align
 
-import course
-from notebook_loader import load_definitions, mutated
+from nndl import rooms
+from nndl.notebooks import load_definitions, mutated
 from real_data import REAL, needs
 
-ROOM = course.ROOT / "CA3_oriented_rcnn"
+ROOM = rooms.ROOT / "CA3_oriented_rcnn"
 PI = math.pi
 
 
@@ -952,10 +954,11 @@ def test_rolabelimg(room):
         (dict(w="0"), "a.xml: object 1 has no area"),
         (dict(w="nan"), "a.xml: object 1 has a value that is not a number"),
         (dict(cx="70"), "a.xml: object 1 has its centre outside the picture of 64x48"),
-        (dict(w="wide"), "a.xml: an object without a number"),
+        (dict(w="wide"), "a.xml, object 1, w: 'wide' is not a number"),
+        (dict(w="2_0"), "a.xml, object 1, w: '2_0' is not a number"),
         (dict(day="<"), "a.xml: not readable XML"),
     ],
-    ids=["degrees", "zero area", "NaN", "outside", "not a number", "broken"],
+    ids=["degrees", "zero area", "NaN", "outside", "not a number", "underscore", "broken"],
 )
 def test_bad_rolabelimg_is_named(room, change, words):
     with pytest.raises(room.helper.DataError, match=words) as error:
@@ -967,6 +970,34 @@ def test_rolabelimg_without_a_box_is_named(room):
     text = "<annotation><object><name>Car</name></object></annotation>"
     with pytest.raises(room.helper.DataError, match="neither robndbox nor bndbox"):
         room.helper.read_rolabelimg(text, "a.xml")
+
+
+@pytest.mark.parametrize("nasty", xmls(ROLABELIMG.format(**GOOD), "a.xml"), ids=str)
+def test_nasty_rolabelimg(room, nasty):
+    read = nasty.meets(lambda: room.helper.read_rolabelimg(nasty.data, nasty.name))
+    if read:
+        assert read[0] == ["Car", "Person"] and read[1][0].tolist() == [30, 20, 20, 10, 0.5] and read[3] == "20210116"
+
+
+@pytest.mark.parametrize("text, set_", [(" 1 ", True), ("True", True), ("0", False), ("", False), ("\n0\n", False)])
+def test_flags_of_rolabelimg(room, text, set_):
+    xml = ROLABELIMG.format(**GOOD).replace("<difficult>1<", f"<difficult>{text}<")
+    assert room.helper.read_rolabelimg(xml, "a.xml")[2].tolist() == [set_, False]
+    with pytest.raises(room.helper.DataError, match=r"a\.xml, object 1, difficult: 'maybe' is not a flag"):
+        room.helper.read_rolabelimg(xml.replace(f"<difficult>{text}<", "<difficult>maybe<"), "a.xml")
+
+
+def test_size_0x0_blames_the_size(room):
+    xml = ROLABELIMG.format(**GOOD).replace(">64<", ">0<").replace(">48<", ">0<")
+    with pytest.raises(room.helper.DataError, match=r"a\.xml: its size is 0x0"):
+        room.helper.read_rolabelimg(xml, "a.xml")
+
+
+def test_annotation_of_another_kind_is_no_empty_picture(room):
+    with pytest.raises(room.helper.DataError, match="XML of another kind"):
+        room.helper.read_rolabelimg("<annotation><item>Car</item></annotation>", "a.xml")
+    empty = "<annotation><filename>a</filename></annotation>"
+    assert room.helper.read_rolabelimg(empty, "a.xml")[1].shape == (0, 5)
 
 
 HRSC = """<HRSC_Image><HRSC_Objects><HRSC_Object><Class_ID>100000001</Class_ID><difficult>0</difficult>
@@ -982,6 +1013,15 @@ def test_hrsc(room):
         room.helper.read_hrsc(HRSC.format(h=-1, angle=0), "b.xml")
     with pytest.raises(room.helper.DataError, match="degrees"):
         room.helper.read_hrsc(HRSC.format(h=9, angle=45), "b.xml")
+
+
+@pytest.mark.parametrize("nasty", xmls(HRSC.format(h=9, angle=-0.7), "b.xml"), ids=str)
+def test_nasty_hrsc(room, nasty):
+    read = nasty.meets(lambda: room.helper.read_hrsc(nasty.data, nasty.name))
+    if read:
+        assert read[0] == ["100000001"] and read[1].tolist() == [[30.5, 20, 50, 9, -0.7]]
+    with pytest.raises(room.helper.DataError, match="no HRSC_Objects"):
+        room.helper.read_hrsc("<HRSC_Image><objects/></HRSC_Image>", "b.xml")
 
 
 DOTA = "imagesource:GoogleEarth\ngsd:0.5\n0 0 10 0 10 5 0 5 ship 0\n20 20 24 23 21 27 17 24 harbor 1\n"
@@ -1004,13 +1044,36 @@ def test_dota(room):
         ("0 0 10 0 0 5 10 5 ship 0", "c.txt, line 2: a polygon that crosses itself"),
         ("0 0 10 0 20 0 30 0 ship 0", "c.txt, line 2: a polygon without area"),
         ("0 0 nan 0 10 5 0 5 ship 0", "c.txt, line 2: a polygon without area, or not finite"),
+        ("0 0 10 0 10 5 0 5 large vehicle 0", "c.txt, line 2: expected 8 coordinates, a class of one word"),
+        ("0 0 10 0 10 5 0 5 large vehicle", "c.txt, line 2 .*'vehicle' is not a flag"),
+        ("2 0.1 0.1 0.4 0.1 0.4 0.3 0.1 0.3", "c.txt, line 2: 0.3 stands where a class is expected; a YOLO file"),
+        ("2 0.1 0.1 0.4 0.1 0.4 0.3 0.1 0.3 0.98", "c.txt, line 2: 0.3 stands where a class is expected"),
+        ("0, 0, 10, 0, 10, 5, 0, 5, ship, 0", "c.txt, line 2: expected 8 coordinates"),
     ],
-    ids=["seven", "no class", "crossing", "flat", "NaN"],
+    ids=[
+        "seven",
+        "no class",
+        "crossing",
+        "flat",
+        "NaN",
+        "two words",
+        "two words, no flag",
+        "YOLO-OBB",
+        "YOLO-OBB, score",
+        "commas",
+    ],
 )
 def test_bad_dota_is_named(room, line, words):
     with pytest.raises(room.helper.DataError, match=words) as error:
         room.helper.read_dota(f"gsd:1\n{line}\n", "c.txt")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("nasty", texts(DOTA, "c.txt"), ids=str)
+def test_nasty_dota(room, nasty):
+    read = nasty.meets(lambda: room.helper.read_dota(nasty.data, nasty.name))
+    if read:
+        assert read[0] == ["ship", "harbor"] and read[2].tolist() == [False, True]
 
 
 def write_hit(folder, layout="table", spoil=None):
@@ -1035,7 +1098,7 @@ def write_hit(folder, layout="table", spoil=None):
                 )
                 xml = folder / "rotate_xml" / "Annotations" / f"{split}{number}.xml"
                 xml.parent.mkdir(parents=True, exist_ok=True)
-                xml.write_text(f"<annotation><folder>{day}</folder>{objects}</annotation>")
+                xml.write_text(f"<annotation><folder>{day}</folder>{objects}</annotation>", encoding="utf-8")
     if layout == "table":
         columns = ["split", "image", "class", "cx", "cy", "w", "h", "angle_deg"]
         pd.DataFrame(rows, columns=columns).to_csv(folder / "boxes.csv", index=False)
@@ -1064,13 +1127,13 @@ def test_hit_uav_comes_back(room, tmp_path, layout):
         (lambda folder: write_hit(folder, spoil={"Boat": (9, 9, 5, 5, 0)}), "unknown class Boat"),
         (lambda folder: write_hit(folder, spoil={"Car": (99, 9, 5, 5, 0)}), "centre outside the picture of 64x48"),
         (lambda folder: write_hit(folder, spoil={"Car": (9, 9, 0, 5, 0)}), "has no area"),
-        (lambda folder: next((write_hit(folder) / "images" / "val").iterdir()).unlink(), r"val\d\.webp: no picture"),
+        (lambda folder: next((write_hit(folder) / "images" / "val").iterdir()).unlink(), r"no file for val\d\.webp"),
         (
-            lambda folder: next((write_hit(folder) / "images" / "val").iterdir()).write_text("x"),
+            lambda folder: next((write_hit(folder) / "images" / "val").iterdir()).write_text("x", encoding="utf-8"),
             "not a readable picture",
         ),
         (lambda folder: folder.mkdir(exist_ok=True), "neither boxes.csv nor rotate_xml"),
-        (lambda folder: (write_hit(folder) / "boxes.csv").write_text("split,image\n"), "no column"),
+        (lambda folder: (write_hit(folder) / "boxes.csv").write_text("split,image\n", encoding="utf-8"), "no column"),
         (
             lambda folder: Image.new("L", (60, 48)).save(write_hit(folder) / "images" / "train" / "train1.png"),
             "others have",
@@ -1083,6 +1146,87 @@ def test_bad_hit_uav_is_named(room, tmp_path, spoil, words):
     with pytest.raises(room.helper.DataError, match=words) as error:
         room.helper.load_hit_uav(tmp_path)
     assert "\n" not in str(error.value)
+
+
+HIT_HEADER = ["split", "image", "class", "cx", "cy", "w", "h", "angle_deg"]
+
+
+def write_small_hit(folder, first="a.png"):
+    """A picture of 32x32 with one car for each split; the name of the training picture in boxes.csv is `first`."""
+    rows = [[split, "a.png", "Car", 16, 16, 10, 5, 30] for split in ("train", "val", "test")]
+    rows[0][1] = first
+    for split, *_ in rows:
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "images" / split / "a.png").write_bytes(PNG)
+    pd.DataFrame(rows, columns=HIT_HEADER).to_csv(folder / "boxes.csv", index=False)
+    return rows
+
+
+@pytest.mark.parametrize("nasty", PICTURES, ids=str)
+def test_nasty_pictures(room, tmp_path, nasty):
+    write_small_hit(tmp_path, nasty.name)
+    nasty.write(tmp_path / "images" / "train")
+    data = nasty.meets(lambda: room.helper.load_hit_uav(tmp_path))
+    if data:
+        assert data.train.images.dtype == np.uint8 and data.train.images.shape == (1, 32, 32, 1)
+        assert np.abs(data.train.images[0, :, :, 0] / 255 - nasty.stored).max() < 0.05
+        assert "1 files not read: a.png" in data.note, "a picture that the table does not list is named"
+
+
+@pytest.mark.parametrize("name, there, meant", NAMES.values(), ids=NAMES)
+def test_names_of_the_table_find_their_files(room, tmp_path, name, there, meant):
+    write_small_hit(tmp_path, name)
+    (tmp_path / "images" / "train" / "a.png").unlink()
+    for path in by_name(tmp_path / "images" / "train", there):
+        path.write_bytes(encode(LIGHT if path.name == meant else 255 - LIGHT, "PNG"))
+    if meant in there:
+        assert np.array_equal(room.helper.load_hit_uav(tmp_path).train.images[0, :, :, 0], LIGHT)
+    else:
+        with pytest.raises(room.helper.DataError, match=re.escape(meant)):
+            room.helper.load_hit_uav(tmp_path)
+
+
+@pytest.mark.parametrize("k", range(len(tables(["a", "b"], [[1, 2]]))))
+def test_nasty_tables(room, tmp_path, k):
+    nasty = tables(HIT_HEADER, write_small_hit(tmp_path), "boxes.csv")[k]
+    nasty.write(tmp_path)
+    data = nasty.meets(lambda: room.helper.load_hit_uav(tmp_path))
+    if data:
+        assert data.train.boxes[0].tolist() == [[16, 16, 10, 5, pytest.approx(PI / 6)]]
+
+
+@pytest.mark.parametrize(
+    "column, value, words",
+    [
+        ("split", "valid", "boxes.csv, line 3: unknown split 'valid'"),
+        ("cx", "?", "boxes.csv, line 3, column 'cx': '.' is not a number"),
+        ("class", "car", r"boxes.csv, a.png: unknown class car; known: Car"),
+        ("angle_deg", "n/a", "has a value that is not a number"),
+    ],
+)
+def test_guilty_cells_are_named(room, tmp_path, column, value, words):
+    rows = write_small_hit(tmp_path)
+    rows[1][HIT_HEADER.index(column)] = value
+    pd.DataFrame(rows, columns=HIT_HEADER).to_csv(tmp_path / "boxes.csv", index=False)
+    with pytest.raises(room.helper.DataError, match=words):
+        room.helper.load_hit_uav(tmp_path)
+
+
+def test_what_the_published_layout_leaves_out_is_counted(room, tmp_path):
+    write_hit(tmp_path, "published")
+    folder = tmp_path / "rotate_xml" / "Annotations"
+    text = (folder / "train0.xml").read_text(encoding="utf-8")
+    (folder / "other_day.XML").write_text(text.replace("20210116", "20210122"), encoding="utf-8")
+    (folder / "walkers.xml").write_text(
+        "<annotation><folder>20210116</folder><filename>w</filename></annotation>", encoding="utf-8"
+    )
+    (folder / "._train0.xml").write_bytes(bytes(9))
+    data = room.helper.load_hit_uav(tmp_path)
+    assert "1 pictures without a vehicle left out; 1 pictures of other days left out" in data.note
+    assert data.counts()["train"] == 2
+    (folder / "boats.xml").write_text(text.replace(">Car<", ">Boat<"), encoding="utf-8")
+    with pytest.raises(room.helper.DataError, match=r"boats\.xml: unknown class Boat"):
+        room.helper.load_hit_uav(tmp_path)
 
 
 @needs("hit-uav")
@@ -1119,7 +1263,15 @@ def test_real_days_are_apart():
         ("harbour_epochs=0", "setting harbour_epochs=0"),
         ("harbour_val=1", "setting harbour_val=1: at least 2"),
         ("batch_size=50", "setting batch_size=50: there are only"),
+        ("harbour_train=60,batch_size=50", "setting batch_size=50: there are only hit_limit=6"),
         ("resamples=0", "setting resamples=0"),
+        ("hit_limit=-1", "setting hit_limit=-1: at least 0"),
+        ("hidden=0", "setting hidden=0: at least 1"),
+        ("hit_crop=100", "setting hit_crop=100: a multiple of 32"),
+        ("backbone=vgg", "setting backbone='vgg': known are"),
+        ("lr=0.0", "setting lr=0.0"),
+        ("hit_zoom=()", "setting hit_zoom=..: a least"),
+        ("scale=0.0", "setting scale=0.0: between"),
         ("hit_zoom=(0.0,1.0)", "setting hit_zoom=.0.0, 1.0.: a least"),
         ("hit_zoom=(1.2,0.6)", "setting hit_zoom=.1.2, 0.6.: a least"),
     ],
@@ -1127,7 +1279,26 @@ def test_real_days_are_apart():
 def test_settings_that_cannot_work_are_named(room, start, overrides, words):
     start("tiny", overrides)
     with pytest.raises(room.lab.LabError, match=words):
-        room.check_settings(room.cfg)
+        room.helper.check_settings(room.cfg)
+
+
+@pytest.mark.parametrize("profile", ["tiny", "demo", "full"])
+def test_settings_of_every_profile_pass(room, start, profile):
+    room.helper.check_settings(start(profile).cfg)
+
+
+def test_settings_that_do_not_fit_the_pictures_are_named(room, start, tmp_path):
+    write_small_hit(tmp_path)
+    scenes = room.helper.load_hit_uav(tmp_path)
+    room.helper.check_fit(start("tiny", "batch_size=1").cfg, scenes)
+    with pytest.raises(room.lab.LabError, match="batch_size=2: HIT-UAV has only 1 training pictures"):
+        room.helper.check_fit(start("tiny", "batch_size=2").cfg, scenes)
+    cfg = start("tiny", "batch_size=1").cfg
+    with pytest.raises(room.lab.LabError, match="setting scale: HIT-UAV's pictures are 16x16"):
+        room.helper.check_fit(cfg, room.helper.load_hit_uav(tmp_path, scale=0.5))
+    scenes.val.ignore[0][:] = True
+    with pytest.raises(room.helper.DataError, match="HIT-UAV: no object in the val part"):
+        room.helper.check_fit(cfg, scenes)
 
 
 def test_interval_of_a_difference_is_paired(room, start):
@@ -1219,7 +1390,7 @@ def test_room_stands_alone_as_a_script(tmp_path):
     environment |= {"NNDL_PROFILE": "full", "NNDL_SET": "harbour_train=4,harbour_val=2,harbour_test=2"}
     environment |= {"ACCELERATE_USE_CPU": "true", "MPLBACKEND": "agg"}
     done = subprocess.run(
-        [sys.executable, "main.py"], cwd=tmp_path / "room", env=environment, capture_output=True, text=True
+        [sys.executable, "main.py"], cwd=tmp_path / "room", env=environment, capture_output=True, encoding="utf-8"
     )
     assert done.returncode != 0 and "profile full needs real data: no folder" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "room" / "results").exists()

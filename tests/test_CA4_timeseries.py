@@ -17,15 +17,16 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nasty_files import TIMES, tables
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 from torch import nn
 from torch.testing import assert_close
 
-import course
-from notebook_loader import load_definitions, mutated
+from nndl import rooms
+from nndl.notebooks import load_definitions, mutated
 from real_data import REAL, needs
 
-ROOM = course.ROOT / "CA4_timeseries"
+ROOM = rooms.ROOT / "CA4_timeseries"
 
 
 @cache
@@ -140,6 +141,14 @@ def test_scaler_leaves_missing_values_out_and_survives_a_constant_column(ts):
     mean, std = ts.fit_scaler(values)
     assert_close(mean, np.array([2.0, 5.0]))
     assert_close(std, np.array([1.0, 1.0]))
+
+
+@pytest.mark.parametrize("constant", [0.1, 40.3, -1e9 / 3, 1e-7, 0.0])
+def test_scaler_takes_rounding_noise_for_a_constant(ts, constant):
+    values = np.stack([np.full(1001, constant), constant * (1 + 1e-6 * np.arange(1001)), np.arange(1001.0)], axis=1)
+    _, std = ts.fit_scaler(values)
+    assert std[0] == 1.0 and std[2] > 100
+    assert constant == 0 or std[1] == pytest.approx(values[:, 1].std()), "a small deviation is no noise"
 
 
 # ---------------------------------------------------------------- scores
@@ -661,7 +670,7 @@ def test_segments_are_read_in_order(ts):
 
 
 def write(path, rows, header="date,x,y"):
-    path.write_text("\n".join([header, *rows]))
+    path.write_text("\n".join([header, *rows]), encoding="utf-8")
     return path
 
 
@@ -691,11 +700,18 @@ def test_unsorted_rows_are_sorted_and_gaps_are_filled_with_nan(ts, tmp_path):
 @pytest.mark.parametrize(
     "rows, header, words",
     [
-        (GOOD, "date,x,z", "no column 'y'; there are: date, x, z"),
-        ([*GOOD, GOOD[5]], "date,x,y", "time 2024-01-01 05:00:00 stands there twice"),
-        (["yesterday,1,2", *GOOD[1:]], "date,x,y", "row 2, column 'date': 'yesterday' is not a time"),
+        (GOOD, "date,x,z", "no column y; there are: date, x, z"),
+        ([*GOOD, GOOD[5]], "date,x,y", "time 2024-01-01 05:00:00 is there twice"),
+        (["yesterday,1,2", *GOOD[1:]], "date,x,y", "column 'date', line 2: 'yesterday' is not a time"),
+        ([*GOOD[:7], f"{hours(60)[7]},1,?", *GOOD[8:]], "date,x,y", "line 9, column 'y': '?' is not a number"),
+        ([f"{time},{i},{0.1 + 0.2 if i % 2 else 0.3}" for i, time in enumerate(hours(60))], "date,x,y", "is constant"),
+        (GOOD, "y,x,date", "column 'y' cannot be both time and target"),
         ([f"{time},,{i % 3}" for i, time in enumerate(hours(60))], "date,x,y", "column 'x' holds no number at all"),
-        ([f"{time},a,{i % 3}" for i, time in enumerate(hours(60))], "date,x,y", "column 'x' holds text, e.g. 'a'"),
+        (
+            [f"{time},a,{i % 3}" for i, time in enumerate(hours(60))],
+            "date,x,y",
+            "line 2, column 'x': 'a' is not a number",
+        ),
         ([f"{time},{i},5" for i, time in enumerate(hours(60))], "date,x,y", "column 'y' is constant"),
         (
             [*GOOD[:30], "2024-01-02 06:30:00,1,2", *GOOD[31:]],
@@ -720,6 +736,82 @@ def test_missing_and_broken_files(ts, tmp_path):
         ts.helper.load_series(tmp_path / "broken.csv.gz", "y")
     with pytest.raises(ts.helper.DataError, match=r"holds neither ETTh1\.csv nor ETTh1\.csv\.gz"):
         ts.helper.load_ett(tmp_path, "ETTh1")
+
+
+@pytest.mark.parametrize("nasty", tables(["date", "x", "y"], [row.split(",") for row in GOOD]), ids=str)
+def test_nasty_tables(ts, tmp_path, nasty):
+    path = nasty.write(tmp_path)
+    series = nasty.meets(lambda: ts.helper.load_series(path, "y"))
+    if series:
+        assert series.values.shape == (60, 2) and series.values[:, 1].tolist() == [i % 7 for i in range(60)]
+
+
+@pytest.mark.parametrize("cells, passed, meant", TIMES.values(), ids=TIMES)
+def test_times_are_never_guessed(ts, tmp_path, cells, passed, meant):
+    path = write(tmp_path / "a.csv", [f"{cell},{i}" for i, cell in enumerate(cells)], "date,y")
+    if isinstance(meant, list) and len(meant) > 1:
+        found = ts.helper.read_csv(path, "y", **passed)[1]
+        assert found[0] == min(map(pd.Timestamp, meant)) and found[-1] == max(map(pd.Timestamp, meant))
+    elif not isinstance(meant, list):
+        with pytest.raises(ts.helper.DataError, match=meant):
+            ts.helper.read_csv(path, "y", **passed)
+
+
+def test_marks_for_not_measured_can_be_told(ts, tmp_path):
+    rows = [*GOOD[:7], f"{hours(60)[7]},1,?", *GOOD[8:]]
+    values = ts.helper.load_series(write(tmp_path / "a.csv", rows), "y", missing=("?",)).values
+    assert np.isnan(values[7, 1]) and np.isnan(values).sum() == 1
+
+
+MONTHS = {
+    "first of the month": ("MS", 12, 1),
+    "last of the month": ("ME", 12, 1),
+    "quarters": ("QS", 4, 3),
+    "years": ("YS", 1, 12),
+}
+
+
+@pytest.mark.parametrize("freq, season, count", MONTHS.values(), ids=MONTHS)
+def test_months_are_a_regular_grid(ts, tmp_path, freq, season, count):
+    times = pd.date_range("2001-01-01", periods=72, freq=freq)
+    rows = [f"{time.date()},{i % season + i}" for i, time in enumerate(times)]
+    series = ts.helper.load_series(write(tmp_path / "a.csv", rows[:30] + rows[33:], "date,y"), "y", season=season)
+    assert series.times.tolist() == times.tolist() and series.note == "3 left-out times filled with NaN"
+    assert np.isnan(series.values[:, 0]).nonzero()[0].tolist() == [30, 31, 32]
+    assert series.phase().tolist() == [i % season for i in range(72)]
+
+
+def test_months_as_whole_numbers_can_be_told(ts, tmp_path):
+    times = pd.date_range("2001-01-01", periods=60, freq="MS")
+    path = write(tmp_path / "a.csv", [f"{time:%Y%m},{i % 12}" for i, time in enumerate(times)], "month,y")
+    series = ts.helper.load_series(path, "y", season=12, time_format="%Y%m")
+    assert series.times.tolist() == times.tolist() and series.phase().tolist() == 5 * list(range(12))
+
+
+def test_days_of_the_month_that_change_are_no_months(ts, tmp_path):
+    rows = ["2001-01-05,1", "2001-02-06,2", "2001-03-05,3"]
+    with pytest.raises(ts.helper.DataError, match="is not on the grid of one row every"):
+        ts.helper.read_csv(write(tmp_path / "a.csv", rows, "date,y"), "y")
+
+
+def test_twelve_steps_a_day_are_no_months(ts):
+    times = pd.date_range("2024-01-01 04:00", periods=40, freq="2h")
+    assert ts.helper.season_phase(times, 12).tolist() == [(i + 2) % 12 for i in range(40)]
+
+
+def test_ett_of_quarter_hours_is_refused(ts, tmp_path):
+    times = pd.date_range("2016-07-01", periods=100, freq="15min")
+    write(tmp_path / "ETTm1.csv", [f"{time},{i % 5}" for i, time in enumerate(times)], "date,OT")
+    with pytest.raises(ts.helper.DataError, match="one row every 0 days 00:15:00; the published split counts hours"):
+        ts.helper.load_ett(tmp_path, "ETTm1")
+
+
+@pytest.mark.parametrize(
+    "season, shares", [(0, (0.6, 0.1, 0.1)), (24, (0.6, 0.4)), (24, (0.6, 0.4, 0.1)), (24, (0.9, 0, 0))]
+)
+def test_bad_split_is_named(ts, tmp_path, season, shares):
+    with pytest.raises(ts.helper.DataError, match=rf"a\.csv: season={season}, shares="):
+        ts.helper.load_series(write(tmp_path / "a.csv", GOOD), "y", season=season, shares=shares)
 
 
 def test_constant_in_the_training_part_alone(ts, tmp_path):
@@ -754,6 +846,8 @@ def test_cut_keeps_the_begin_of_the_test_part(ts):
     assert short.counts() == dict(train=300, validation=100, calibration=100, test=100)
     assert short.times[short.borders[2]] == series.times[series.borders[2]]
     assert series.cut(0) is series
+    with pytest.raises(ts.lab.LabError, match="rows=366: CO2 has 1827 rows before its test part; 365 at most"):
+        series.cut(366)
 
 
 def test_synthetic_series_has_the_law_that_it_claims(ts):
@@ -788,10 +882,52 @@ def test_real_ett(ts, name, digest):
         ("members=()", "members=\\(\\): at least one seed"),
         ("segment=7", "segment=7 does not divide"),
         ("failure_steps=3", "failure_steps=3: at least 50"),
+        ("rows=-1", "rows=-1: at least 0"),
+        ("segment=0", "segment=0: at least 1"),
+        ("truth_rows=200", "truth_rows=200: at least 250"),
+        ("members=(1,1)", r"members=\(1, 1\): .* none twice"),
+        ("benchmark_seeds=()", r"benchmark_seeds=\(\): at least one"),
+        ("series=()", r"series=\(\): at least one series"),
+        ("beta=1.5", "beta=1.5: from 0 to 1"),
+        ("lr=0.0", "lr=0.0: it must be above 0"),
+        ("weight_decay=-1.0", "weight_decay=-1.0"),
+        ("benchmark=((48,0),)", r"benchmark=\(\(48, 0\),\): pairs of look-back and horizon"),
     ],
 )
-def test_bad_settings_stop_before_anything(ts, start, overrides, words):
+def test_bad_settings_are_named(ts, start, overrides, words):
     run = start("tiny", overrides)
     with pytest.raises(ts.lab.LabError, match=words):
-        ts.check_settings(run.cfg)
-    assert not run.folder.exists()
+        ts.helper.check_settings(run.cfg)
+
+
+@pytest.mark.parametrize("profile", ["tiny", "demo", "full"])
+def test_settings_of_every_profile_pass(ts, start, profile):
+    ts.helper.check_settings(start(profile).cfg)
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        ("", ""),
+        (
+            "length=220,truth_rows=9000",
+            "length=220, horizons=5: a window takes 225 rows, the validation part of CO2 has 22",
+        ),
+        ("horizons=300,truth_rows=9000", "horizons=300: a window takes 320 rows"),
+    ],
+)
+def test_windows_that_do_not_fit_the_series_are_named(ts, start, overrides, words):
+    cfg, series = start("demo", overrides).cfg, ts.helper.load_co2().cut(0 if not overrides else 220)
+    ts.helper.check_settings(cfg)
+    if words:
+        with pytest.raises(ts.lab.LabError, match=words):
+            ts.helper.check_fit(cfg, series)
+    else:
+        ts.helper.check_fit(cfg, series)
+
+
+def test_benchmark_that_does_not_fit_the_series_is_named(ts, start):
+    cfg = start("demo").cfg
+    cfg.benchmark = ((96, 700),)
+    with pytest.raises(ts.lab.LabError, match=r"setting benchmark: \(96, 700\) is too long for the parts of CO2"):
+        ts.helper.check_fit(cfg, ts.helper.load_co2())

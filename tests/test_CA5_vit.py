@@ -15,6 +15,7 @@ import sys
 import time
 from functools import partial
 from hashlib import md5
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,6 +28,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from matplotlib.colors import rgb_to_hsv
+from nasty_files import PICTURES, STRAYS, by_name, put_strays, weights
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
@@ -34,11 +36,11 @@ from timm.layers import resample_abs_pos_embed
 from torch import nn
 from torch.testing import assert_close
 
-import course
-from notebook_loader import load_definitions, mutated
+from nndl import rooms
+from nndl.notebooks import load_definitions, mutated
 from real_data import REAL, needs
 
-ROOM = course.ROOT / "CA5_vit"
+ROOM = rooms.ROOT / "CA5_vit"
 close = partial(assert_close, atol=1e-5, rtol=1e-4)
 
 
@@ -326,18 +328,18 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("kind", SPOILED)
-@pytest.mark.parametrize("transfer", [False, True], ids=["load_weights", "from_pretrained"])
+@pytest.mark.parametrize("transfer", [False, True], ids=["fit_weights", "from_pretrained"])
 def test_weights_that_do_not_fit_are_named(vit, kind, transfer):
     model = vit.VisionTransformer(**SMALL)
     state, before = dict(model.state_dict()), [p.clone() for p in model.parameters()]
     name, spoil = SPOILED[kind]
     spoil(state, name)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(vit.helper.DataError) as error:
         if transfer:
             shape = {key: SMALL[key] for key in ("patch_size", "dim", "depth", "heads", "mlp_dim")}
             vit.from_pretrained(state, shape, 24, 3, "some.safetensors")
         else:
-            vit.load_weights(model, state, "some.safetensors")
+            vit.files.fit_weights(model, state, "some.safetensors")
     message = str(error.value)
     assert "some.safetensors" in message and name in message and "\n" not in message
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters())), "nothing may be half loaded"
@@ -347,16 +349,57 @@ def test_transfer_without_positions_is_named(vit):
     state = dict(vit.VisionTransformer(**SMALL).state_dict())
     del state["pos_embed"]
     shape = {key: SMALL[key] for key in ("patch_size", "dim", "depth", "heads", "mlp_dim")}
-    with pytest.raises(ValueError, match=r"some\.safetensors: pos_embed"):
+    with pytest.raises(vit.helper.DataError, match=r"some\.safetensors: pos_embed"):
         vit.from_pretrained(state, shape, 24, 3, "some.safetensors")
 
 
 def test_missing_weights_file_is_named(vit, tmp_path, monkeypatch):
-    monkeypatch.setattr(vit, "run", SimpleNamespace(find_data=lambda name: None, download=False), raising=False)
+    run = SimpleNamespace(find_data=lambda name, can_download: None, download=False)
+    monkeypatch.setattr(vit, "run", run, raising=False)
     assert vit.imagenet_weights() is None
-    monkeypatch.setattr(vit.run, "find_data", lambda name: tmp_path / name)
+    monkeypatch.setattr(vit.run, "find_data", lambda name, can_download: tmp_path / name)
     with pytest.raises(vit.helper.DataError, match=r"vit_tiny_patch16_224\.safetensors is missing"):
         vit.imagenet_weights()
+
+
+NASTY_WEIGHTS = weights({"a": torch.ones(2)}, "vit_tiny_patch16_224.safetensors")
+
+
+@pytest.mark.parametrize("nasty", [nasty for nasty in NASTY_WEIGHTS if not nasty.name.endswith("xz")], ids=str)
+def test_nasty_weights(vit, tmp_path, monkeypatch, nasty):
+    nasty.write(tmp_path)
+    # with download=True: what is there is not fetched again
+    run = SimpleNamespace(find_data=lambda name, can_download: tmp_path, download=True)
+    monkeypatch.setattr(vit, "run", run, raising=False)
+    state = nasty.meets(vit.imagenet_weights)
+    assert state is None or state["a"].tolist() == [1, 1]
+
+
+def test_weights_are_fetched_once(vit, tmp_path, monkeypatch):
+    class Fake:
+        def state_dict(self):
+            return {"a": torch.ones(2)}
+
+    folder, asked = tmp_path / "data" / "weights", []
+    run = SimpleNamespace(find_data=lambda name, can_download: folder, download=True)
+    monkeypatch.setattr(vit, "run", run, raising=False)
+    monkeypatch.setattr(vit.timm, "create_model", lambda *args, **kwargs: asked.append(kwargs) or Fake())
+    for _ in range(2):
+        assert vit.imagenet_weights()["a"].tolist() == [1, 1]
+    assert len(asked) == 1 and [path.name for path in folder.iterdir()] == ["vit_tiny_patch16_224.safetensors"]
+
+
+def test_failed_fetch_of_weights_leaves_nothing(vit, tmp_path, monkeypatch):
+    def fail(*args, cache_dir, **kwargs):
+        (cache_dir / "half").mkdir(parents=True)
+        raise OSError("no route\nto host")
+
+    run = SimpleNamespace(find_data=lambda name, can_download: tmp_path / "data" / "weights", download=True)
+    monkeypatch.setattr(vit, "run", run, raising=False)
+    monkeypatch.setattr(vit.timm, "create_model", fail)
+    with pytest.raises(vit.helper.DataError, match=r"download failed .no route to host.; by hand: timm's"):
+        vit.imagenet_weights()
+    assert not list(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------- batches and augmentation
@@ -964,7 +1007,7 @@ BAD_CIFAR = {
         r"train/ship/\d+\.png: not a readable picture",
     ),
     "text for a picture": (
-        spoiled_folders(lambda folder: files_of(folder, "ship", "test")[0].write_text("no picture")),
+        spoiled_folders(lambda folder: files_of(folder, "ship", "test")[0].write_text("no picture", encoding="utf-8")),
         r"test/ship/\d+\.png: not a readable picture",
     ),
     "another size": (
@@ -989,6 +1032,99 @@ def test_bad_cifar10_is_named(vit, tmp_path, kind):
     assert contents(tmp_path) == before
 
 
+# ---------------------------------------------------------------- files as users have them
+
+
+@pytest.mark.parametrize("nasty", PICTURES, ids=str)
+def test_nasty_pictures(vit, tmp_path, nasty):
+    write_folders(tmp_path, toy_cifar(), vit.helper.CIFAR10_CLASSES)
+    nasty.write(tmp_path / "train" / "cat")
+    data = nasty.meets(lambda: vit.helper.load_cifar10(tmp_path))
+    if data:
+        cats = np.concatenate([images[labels == 3] for images, labels in (data.train, data.val)])
+        assert len(cats) == 6 and np.abs(cats / 255 - nasty.light[..., None]).mean((1, 2, 3)).min() < 0.02
+
+
+def test_strays_are_left_out_and_named(vit, tmp_path):
+    write_folders(tmp_path, toy_cifar(), vit.helper.CIFAR10_CLASSES)
+    clean = vit.helper.load_cifar10(tmp_path)
+    for place in (tmp_path, tmp_path / "train", tmp_path / "test" / "dog"):
+        put_strays(place)
+    (tmp_path / "val").mkdir()
+    data = vit.helper.load_cifar10(tmp_path)
+    assert data.classes == clean.classes and all(map(np.array_equal, data.arrays(), clean.arrays()))
+    assert (
+        clean.note == "a folder for each class, PNG pictures" and f"{3 * len(STRAYS) + 1} files not read" in data.note
+    )
+
+
+def test_pictures_in_unexpected_folders_are_refused(vit, tmp_path):
+    write_folders(tmp_path, toy_cifar(), vit.helper.CIFAR10_CLASSES)
+    by_name(tmp_path, ["train/cat/more/a.png"])
+    with pytest.raises(vit.helper.DataError, match=r"train.cat.more: a folder of pictures"):
+        vit.helper.load_cifar10(tmp_path)
+    shutil.rmtree(tmp_path / "train" / "cat" / "more")
+    by_name(tmp_path, ["train/a.png"])
+    with pytest.raises(vit.helper.DataError, match=r"train.a\.png: a picture outside the class folders"):
+        vit.helper.load_cifar10(tmp_path)
+
+
+def test_parquet_shards(vit, tmp_path):
+    write_parquet(tmp_path, toy_cifar())
+    (tmp_path / "copy").mkdir()
+    file = tmp_path / "plain_text" / "train-00000-of-00001.parquet"
+    shutil.copy(file, tmp_path / "copy")
+    with pytest.raises(vit.helper.DataError, match=r"train-\*\.parquet lies in more than one folder"):
+        vit.helper.load_cifar10(tmp_path)
+    shutil.rmtree(tmp_path / "copy")
+    file.rename(file.with_name("train-00000-of-00002.parquet"))
+    with pytest.raises(vit.helper.DataError, match=r"train-00001-of-00002\.parquet is missing"):
+        vit.helper.load_cifar10(tmp_path)
+
+
+@pytest.mark.parametrize("limit", [1, 9, 11, 19, 35])
+def test_limit_that_does_not_fit_is_named(vit, tmp_path, limit):
+    """Ten classes, 40 pictures for training, 10 for validation, 20 for the test."""
+    write_parquet(tmp_path, toy_cifar())
+    with pytest.raises(vit.lab.LabError, match=rf"setting limit={limit}: \d+ pictures for .* take from 10 to"):
+        vit.helper.load_cifar10(tmp_path, limit=limit)
+
+
+def test_limit_beyond_the_data_takes_all(vit, tmp_path):
+    write_parquet(tmp_path, toy_cifar())
+    assert vit.helper.load_cifar10(tmp_path, limit=40).counts() == {"train": 40, "val": 10, "test": 20}
+
+
+def test_too_few_pictures_for_validation_are_named(vit, tmp_path):
+    write_parquet(tmp_path, toy_cifar(a_class=4))
+    with pytest.raises(vit.helper.DataError, match="40 pictures in train, 50 are needed"):
+        vit.helper.load_cifar10(tmp_path)
+
+
+def test_download(vit, tmp_path, monkeypatch):
+    parts, folder = toy_cifar(), tmp_path / "data" / "cifar10"
+
+    def check(root, download):
+        write_torchvision(root, parts, monkeypatch)
+        (root / "cifar-10-python.tar.gz").write_bytes(b"x")
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", lambda self: check(Path(self.root), True))
+    data = vit.helper.load_cifar10(folder, n_val=10, download=True)
+    assert pairs(data.test) == pairs(parts["test"]) and [p.name for p in folder.iterdir()] == ["cifar-10-batches-py"]
+
+
+def test_failed_download_leaves_nothing(vit, tmp_path, monkeypatch):
+    def fail(self):
+        (Path(self.root) / "cifar-10-python.tar.gz").write_bytes(b"half")
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", fail)
+    words = "cifar-10-batches-py: the download failed .no route to host.; hf download"
+    with pytest.raises(vit.helper.DataError, match=words) as error:
+        vit.helper.load_cifar10(tmp_path / "data" / "cifar10", download=True)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_truncated_pictures_are_named_wherever_they_end(vit, kind):
     image, file = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8), io.BytesIO()
@@ -996,7 +1132,7 @@ def test_truncated_pictures_are_named_wherever_they_end(vit, kind):
     data = file.getvalue()
     for end in range(0, int(0.9 * len(data)), 5):
         with pytest.raises(vit.helper.DataError, match=r"here: not a readable picture"):
-            vit.helper.decode(data[:end], "here")
+            vit.files.decode_rgb(data[:end], "here")
 
 
 # ---------------------------------------------------------------- ImageNet pictures
@@ -1009,7 +1145,7 @@ def imagenet(tmp_path):
     for name in "abc":
         pixels = np.random.default_rng(ord(name)).integers(0, 256, (30, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
-    (tmp_path / "labels.csv").write_text("image,label\nc.webp,7\na.webp,5\n")
+    (tmp_path / "labels.csv").write_text("image,label\nc.webp,7\na.webp,5\n", encoding="utf-8")
     return tmp_path
 
 
@@ -1020,6 +1156,14 @@ def test_imagenet_pictures(vit, imagenet):
         assert np.array_equal(image, np.asarray(Image.open(imagenet / "images" / f"{name}.png"))[5:25, 10:30])
 
 
+def test_names_with_dots_and_brackets_are_no_patterns(vit, imagenet):
+    for name, light in (("scan.v2", 20), ("scan", 200), ("a[1]", 30)):
+        Image.new("RGB", (40, 30), (light,) * 3).save(imagenet / "images" / f"{name}.png")
+    (imagenet / "labels.csv").write_text("image,label\nscan.v2.jpg,7\na[1].JPEG,5\n", encoding="utf-8")
+    images, labels = vit.helper.load_imagenet_val(imagenet, size=20)
+    assert images[:, 0, 0, 0].tolist() == [20, 30] and labels.tolist() == [7, 5]
+
+
 @pytest.mark.parametrize(
     "spoil, words",
     [
@@ -1027,7 +1171,10 @@ def test_imagenet_pictures(vit, imagenet):
         (lambda folder: cut(folder / "images" / "a.png"), r"a\.png: not a readable picture"),
         (lambda folder: Image.new("RGB", (19, 40)).save(folder / "images" / "a.png"), r"a\.png: 19x40 pixels"),
         (lambda folder: (folder / "labels.csv").unlink(), r"labels\.csv"),
-        (lambda folder: (folder / "labels.csv").write_text("image\nc.webp\n"), r"labels\.csv: no column label"),
+        (
+            lambda folder: (folder / "labels.csv").write_text("image\nc.webp\n", encoding="utf-8"),
+            r"labels\.csv: no column label",
+        ),
     ],
     ids=["no picture", "truncated", "too small", "no list", "no labels"],
 )
@@ -1056,11 +1203,11 @@ def test_real_cifar10(vit):
 def test_real_vit_tiny_answers_like_timms(vit, tmp_path):
     """The first 40 real pictures, from the file of weights to the answer."""
     (tmp_path / "images").symlink_to(REAL / "imagenet-val" / "images")
-    lines = (REAL / "imagenet-val" / "labels.csv").read_text().splitlines()[:41]
-    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    lines = (REAL / "imagenet-val" / "labels.csv").read_text(encoding="utf-8").splitlines()[:41]
+    (tmp_path / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
     images, labels = vit.helper.load_imagenet_val(tmp_path)
     weights = load_file(REAL / "weights" / "vit_tiny_patch16_224.safetensors")
-    ours = vit.load_weights(vit.VisionTransformer(224, num_classes=1000, **TINY), weights, "ViT-Tiny").eval()
+    ours = vit.files.fit_weights(vit.VisionTransformer(224, num_classes=1000, **TINY), weights, "ViT-Tiny").eval()
     theirs = timm.create_model("vit_tiny_patch16_224").eval()
     theirs.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     x, _ = vit.Batches(images, labels.copy()).__getitems__(range(40))
@@ -1086,11 +1233,69 @@ def test_real_vit_tiny_answers_like_timms(vit, tmp_path):
 def test_bad_settings_stop_before_anything(vit, start, tmp_path, profile, overrides, words):
     record = tmp_path / "CA5_vit" / "results" / "demo" / "record.json"
     record.parent.mkdir(parents=True)
-    record.write_text("{}")
+    record.write_text("{}", encoding="utf-8")
     before = contents(tmp_path)
     with pytest.raises(vit.lab.LabError, match=words) as error:
         start(profile, overrides)
     assert "\n" not in str(error.value) and contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("profile", ["tiny", "demo", "full"])
+def test_settings_of_every_profile_pass(vit, start, profile):
+    vit.helper.check_settings(start(profile).cfg)
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        ("epochs=0", "epochs=0: at least 1"),
+        ("batch_size=1", "batch_size=1: at least 2"),
+        ("twin_train=100", "twin_train=100: at least 128"),
+        ("limit=-5", "limit=-5: at least 0"),
+        ("heads=0", "heads=0: at least 1"),
+        ("heads=3", "heads=3 does not divide dim=64"),
+        ("patch_size=0", "patch_size=0: at least 1"),
+        ("other_patches=(2,0)", r"other_patches=\(2, 0\): whole numbers from 1"),
+        ("other_depths=(-1,)", r"other_depths=\(-1,\): whole numbers"),
+        ("twin_seeds=()", r"twin_seeds=\(\): an interval over seeds"),
+        ("twin_seeds=(3,3)", r"twin_seeds=\(3, 3\): .*all different"),
+        ("lr=0.0", "lr=0.0: it must be above 0"),
+        ("ema=1.0", "ema=1.0: a share"),
+        ("mix=-0.1", "mix=-0.1: a share"),
+        ("data_steps=0", "data_steps=0: at least 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_named(vit, start, overrides, words):
+    run = start("demo", overrides)
+    with pytest.raises(vit.lab.LabError, match=words) as error:
+        vit.helper.check_settings(run.cfg)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "overrides, patch, words",
+    [
+        ("", None, ""),
+        ("transfer_size=32,final_size=48", 16, ""),
+        ("patch_size=5", None, "patch_size: patches of 5 do not tile pictures of 16 pixels"),
+        ("other_patches=(2,6)", None, "other_patches: patches of 6 do not tile"),
+        ("pretrain_size=0", None, "pretrain_size=0: patches of 4 do not tile it"),
+        ("transfer_size=40", 16, "transfer_size=40: patches of 16 do not tile it"),
+        ("batch_size=600", None, r"batch_size=600: there are only \d+ training pictures"),
+        ("transfer_size=32,final_size=48,batch_size=1000", 16, "batch_size=1000: there are only 997"),
+        ("transfer_batch=101", None, "transfer_batch=101: there are only 100"),
+        ("ablation_train=9", None, "ablation_train=9: at least one picture for each of 10"),
+        ("probe_train=3", None, "probe_train=3: at least one picture"),
+    ],
+)
+def test_settings_that_do_not_fit_the_pictures_are_named(vit, start, overrides, patch, words):
+    cfg, data = start("demo", overrides).cfg, vit.helper.load_digits()
+    vit.helper.check_settings(cfg)
+    if words:
+        with pytest.raises(vit.lab.LabError, match=words):
+            vit.helper.check_fit(cfg, data, patch)
+    else:
+        vit.helper.check_fit(cfg, data, patch)
 
 
 def room_script(folder):
@@ -1106,7 +1311,7 @@ def begin_tiny(folder):
     """Start main.py under tiny, on the CPU, without real data."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NNDL_")}
     environment |= {"NNDL_PROFILE": "tiny", "ACCELERATE_USE_CPU": "true", "MPLBACKEND": "agg"}
-    with open(folder / "log", "w") as log:
+    with open(folder / "log", "w", encoding="utf-8") as log:
         return subprocess.Popen([sys.executable, "main.py"], cwd=folder, env=environment, stdout=log, stderr=log)
 
 
@@ -1117,9 +1322,9 @@ def saved_states(folder):
 
 
 def finished_record(process, folder):
-    assert process.wait() == 0, (folder / "log").read_text()[-3000:]
+    assert process.wait() == 0, (folder / "log").read_text(encoding="utf-8")[-3000:]
     assert not (folder / "results" / "tiny" / "state").exists(), "a finished run leaves no state behind"
-    return json.loads((folder / "results" / "tiny" / "record.json").read_text())
+    return json.loads((folder / "results" / "tiny" / "record.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.timeout(600)

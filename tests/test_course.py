@@ -7,14 +7,13 @@ import os
 import subprocess
 import sys
 
+import course
 import nbformat
 import nbformat.v4 as v4
 import numpy as np
 import pytest
 from PIL import Image
 from test_structure import RECORD, changed
-
-import course
 
 
 def output(text, name="stdout"):
@@ -104,8 +103,8 @@ def test_run_builds_pages_and_leaves_the_notebooks(small_course, capsys):
     before = {path: path.read_bytes() for path in small_course.glob("*.ipynb")}
     course.run("CA6_vae", "tiny")
     build = small_course.parent / "_build"
-    assert "<pre>tiny\n</pre>" in (build / "CA6_vae" / "description.html").read_text()
-    assert "CA6_vae/report.html" in (build / "index.html").read_text()
+    assert "<pre>tiny\n</pre>" in (build / "CA6_vae" / "description.html").read_text(encoding="utf-8")
+    assert "CA6_vae/report.html" in (build / "index.html").read_text(encoding="utf-8")
     assert {path: path.read_bytes() for path in small_course.glob("*.ipynb")} == before
     assert "CA6_vae/code.ipynb  cell 2/2  0:0" in capsys.readouterr().out
 
@@ -123,7 +122,7 @@ def test_execute_writes_and_is_stable(small_course):
     first = {path: path.read_bytes() for path in small_course.glob("*.ipynb")}
     code = nbformat.read(small_course / "code.ipynb", as_version=4)
     assert [cell.execution_count for cell in code.cells] == [1, 2]
-    assert "demo" in (small_course / "description.ipynb").read_text()
+    assert "demo" in (small_course / "description.ipynb").read_text(encoding="utf-8")
     course.execute("CA6_vae")
     assert {path: path.read_bytes() for path in small_course.glob("*.ipynb")} == first
 
@@ -146,7 +145,7 @@ def test_execute_refuses_and_leaves_the_notebook(small_course, make_notebook):
 )
 def test_command_line_errors_are_one_line(arguments, status, words):
     command = [sys.executable, str(course.ROOT / "course.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=os.environ)
     assert done.returncode == status
     assert words in done.stderr and done.stderr.count("\n") == 1
 
@@ -172,7 +171,7 @@ def test_measured(value, low, high, words):
 def put(folder, profile, record):
     place = folder / "results" / profile
     place.mkdir(parents=True)
-    (place / "record.json").write_text(json.dumps(record))
+    (place / "record.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 def test_rows_say_what_run_it_was(small_course):
@@ -200,26 +199,26 @@ def test_headline_rows_are_those_with_a_target(small_course):
     assert [row[1] for row in course.result_rows("CA6_vae", True)] == ["accuracy"]
     assert [row[1] for row in course.result_rows("CA6_vae", False)] == ["accuracy", "loss"]
     del record["metrics"]["accuracy"]["target"]
-    (small_course / "results" / "demo" / "record.json").write_text(json.dumps(record))
+    (small_course / "results" / "demo" / "record.json").write_text(json.dumps(record), encoding="utf-8")
     assert [row[1:3] for row in course.result_rows("CA6_vae", True)] == [("accuracy", "–")]
 
 
 def test_readme_is_written_and_checked(small_course):
     root = small_course.parent / "README.md"
     marks = "# A\n<!-- results:begin -->\nold\n<!-- results:end -->\n"
-    root.write_text(marks + "<!-- rooms:begin -->\n<!-- rooms:end -->\nend\n")
-    (small_course / "README.md").write_text(marks)
+    root.write_text(marks + "<!-- rooms:begin -->\n<!-- rooms:end -->\nend\n", encoding="utf-8")
+    (small_course / "README.md").write_text(marks, encoding="utf-8")
     put(small_course, "demo", RECORD)
     with pytest.raises(course.CourseError, match=r"out of date: README\.md, CA6_vae/README\.md"):
         course.readme(check=True)
-    assert "old" in root.read_text()
+    assert "old" in root.read_text(encoding="utf-8")
     course.readme(check=False)
     course.readme(check=True)
-    text = root.read_text()
+    text = root.read_text(encoding="utf-8")
     assert "94.1 %" in text and "old" not in text and text.endswith("end\n")
     assert "| CA5_vit | A vision transformer from scratch | not there yet |" in text
-    assert "| accuracy | 90 % (the assignment) |" in (small_course / "README.md").read_text()
-    root.write_text("no marks")
+    assert "| accuracy | 90 % (the assignment) |" in (small_course / "README.md").read_text(encoding="utf-8")
+    root.write_text("no marks", encoding="utf-8")
     with pytest.raises(course.CourseError, match=r"README\.md: needs <!-- results:begin -->"):
         course.readme(check=True)
 
@@ -227,7 +226,7 @@ def test_readme_is_written_and_checked(small_course):
 def test_sync_copies_lab(small_course):
     source = small_course.parent / course.LAB_SOURCE
     source.mkdir()
-    (source / "lab.py").write_text("1")
-    (small_course / "lab.py").write_text("2")
+    (source / "lab.py").write_text("1", encoding="utf-8")
+    (small_course / "lab.py").write_text("2", encoding="utf-8")
     course.sync()
-    assert (small_course / "lab.py").read_text() == "1"
+    assert (small_course / "lab.py").read_text(encoding="utf-8") == "1"

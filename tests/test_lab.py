@@ -177,7 +177,7 @@ def test_fingerprint(lab):
 def test_record_is_written_and_read(lab, room):
     record = finished(lab)
     folder = room / "results" / "demo"
-    assert json.loads((folder / "record.json").read_text()) == json.loads(json.dumps(record))
+    assert json.loads((folder / "record.json").read_text(encoding="utf-8")) == json.loads(json.dumps(record))
     assert list(np.load(folder / "curve.npz")["y"]) == [1, 2]
     read, place = lab.load_record()
     assert read["metrics"]["m"]["value"] == 1.0 and place == folder
@@ -208,7 +208,7 @@ def test_a_run_that_dies_leaves_the_old_record(lab, room, monkeypatch):
     before = (room / "results" / "demo" / "record.json").read_bytes()
 
     def fails(self, *args, **kwargs):
-        with open(self, "w") as file:
+        with open(self, "w", encoding="utf-8") as file:
             file.write('{"half": ')
         raise OSError("disk full")
 
@@ -318,7 +318,7 @@ def train(folder, **environment):
     variables = {name: value for name, value in os.environ.items() if not name.startswith("NNDL_")}
     variables |= {"NNDL_PROFILE": "demo", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | environment
     command = [sys.executable, "toy_training.py"]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, encoding="utf-8")
 
 
 def training_room(folder, room):
@@ -328,7 +328,7 @@ def training_room(folder, room):
 
 
 def metrics(folder):
-    return json.loads((folder / "results" / "demo" / "record.json").read_text())["metrics"]
+    return json.loads((folder / "results" / "demo" / "record.json").read_text(encoding="utf-8"))["metrics"]
 
 
 def test_killed_training_ends_as_if_it_had_not_been(room, tmp_path):

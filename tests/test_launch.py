@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import course
+from nndl import rooms
 
 HERE = Path(__file__).parent
 
@@ -28,9 +28,11 @@ def launch(script):
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     command += ["--main_process_port", str(port), script.name]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "NNDL_PROFILE": "tiny", "MPLBACKEND": "agg"}
-    done = subprocess.run(command, cwd=script.parent, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        command, cwd=script.parent, env=environment, capture_output=True, encoding="utf-8", timeout=600
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((script.parent / "results" / "tiny" / "record.json").read_text())
+    return json.loads((script.parent / "results" / "tiny" / "record.json").read_text(encoding="utf-8"))
 
 
 def test_toy_training_on_two_processes(room):
@@ -45,10 +47,10 @@ def test_toy_training_on_two_processes(room):
 @pytest.mark.parametrize("name", ["CA5_vit"])
 def test_converted_notebook_on_two_processes(name, tmp_path):
     """The way that the README describes: notebook to script, script under accelerate launch."""
-    if not (course.ROOT / name / "code.ipynb").exists():
+    if not (rooms.ROOT / name / "code.ipynb").exists():
         pytest.skip(f"{name}/code.ipynb is not there yet")
     room = tmp_path / name
-    shutil.copytree(course.ROOT / name, room, ignore=shutil.ignore_patterns("results", "runs", "__pycache__"))
+    shutil.copytree(rooms.ROOT / name, room, ignore=shutil.ignore_patterns("results", "runs", "__pycache__"))
     # main, because a script called code.py would stand in the way of the standard library's module `code`
     convert = [sys.executable, "-m", "nbconvert", "--to", "script", "code.ipynb", "--output", "main"]
     subprocess.run(convert, cwd=room, check=True, capture_output=True)

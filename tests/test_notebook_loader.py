@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from notebook_loader import NotebookLoadError, load_definitions
+from nndl.notebooks import NotebookLoadError, load_definitions
 
 
 def test_takes_imports_functions_classes_and_constants(make_notebook):
@@ -97,8 +97,8 @@ def test_two_rooms_do_not_mix(make_notebook, tmp_path):
     loaded = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "lab.py").write_text(f"NAME = {name!r}")
-        (tmp_path / name / "toy_helper.py").write_text("from lab import NAME")
+        (tmp_path / name / "lab.py").write_text(f"NAME = {name!r}", encoding="utf-8")
+        (tmp_path / name / "toy_helper.py").write_text("from lab import NAME", encoding="utf-8")
         path = make_notebook("import lab\nfrom toy_helper import NAME", folder=tmp_path / name)
         loaded.append(load_definitions(path))
     assert [code.NAME for code in loaded] == [code.lab.NAME for code in loaded] == ["one", "two"]
@@ -109,6 +109,6 @@ def test_two_rooms_do_not_mix(make_notebook, tmp_path):
 def test_modules_of_the_same_name_are_put_back(make_notebook, tmp_path, monkeypatch):
     mine = object()
     monkeypatch.setitem(sys.modules, "lab", mine)
-    (tmp_path / "lab.py").write_text("NAME = 'room'")
+    (tmp_path / "lab.py").write_text("NAME = 'room'", encoding="utf-8")
     assert load_definitions(make_notebook("import lab")).lab.NAME == "room"
     assert sys.modules["lab"] is mine

@@ -8,34 +8,21 @@ import sys
 from collections import Counter
 from importlib.metadata import packages_distributions
 
-import jsonschema
 import nbformat
 import pytest
 from nbconvert import PythonExporter
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import course
-from notebook_loader import DEFINITIONS, code_cells
+from nndl import rooms, tables
+from nndl.execution import MACHINE_PATH, MAX_NOTEBOOK, unfit
+from nndl.keep import headlines, read_history
+from nndl.notebooks import DEFINITIONS, code_cells
+from nndl.records import LabError, check_record, read_record
 
-ROOT = course.ROOT
-ROOMS = course.existing_rooms()
-NOTEBOOKS = [f"{room}/{name}.ipynb" for room in ROOMS for name in course.NOTEBOOKS]
-NAMES = [
-    "CA2_covid_cnn",
-    "CA2_vehicle_cnn",
-    "CA3_fast_scnn",
-    "CA3_oriented_rcnn",
-    "CA4_captioning",
-    "CA4_timeseries",
-    "CA5_vit",
-    "CA5_clip_attack",
-    "CA6_cyclegan_uda",
-    "CA6_vae",
-    "CAe_cnn_vit_attack",
-    "CAe_persian_captioning",
-]
-SCHEMA = json.loads((ROOT / "tests" / "record.schema.json").read_text())
+ROOT = rooms.ROOT
+ROOMS = rooms.existing_rooms()
+NOTEBOOKS = [f"{room}/{name}.ipynb" for room in ROOMS for name in rooms.NOTEBOOKS]
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".svg"}
 DATA_FILES = {".parquet", ".zip", ".gz", ".tar", ".xz", ".npy", ".pkl", ".pickle", ".pt", ".pth", ".safetensors"}
 
@@ -47,7 +34,7 @@ every_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 def files():
     """All files that are, or would be, committed."""
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode:
         pytest.skip("not a git checkout")
     paths = (ROOT / name for name in done.stdout.split("\0") if name)
@@ -74,25 +61,19 @@ def lines(source):
 
 
 def test_twelve_rooms():
-    assert list(course.ROOMS) == NAMES
-    strangers = {path.name for path in ROOT.glob("CA*") if path.is_dir()} - set(NAMES)
+    assert len(rooms.ROOMS) == 12
+    strangers = {path.name for path in ROOT.glob("CA*") if path.is_dir()} - set(rooms.ROOMS)
     assert not strangers, f"not one of the twelve: {strangers}"
 
 
 @every_room
 def test_room_is_complete(room):
-    names = ["README.md", "lab.py", "results/demo/record.json", "results/full/record.json"]
-    names += [f"{name}.ipynb" for name in course.NOTEBOOKS]
+    names = ["README.md", "results/history.json", "results/demo/record.json", "results/full/record.json"]
+    names += [f"{name}.ipynb" for name in rooms.NOTEBOOKS]
     missing = [name for name in names if not (ROOT / room / name).is_file()]
     assert not missing, f"{room} lacks {', '.join(missing)}"
     helpers = list((ROOT / room).glob("*_helper.py"))
     assert len(helpers) == 1, f"{room} has {len(helpers)} helpers: {helpers}"
-
-
-@every_room
-def test_lab_is_the_same_everywhere(room):
-    same = (ROOT / room / "lab.py").read_bytes() == (ROOT / course.LAB_SOURCE / "lab.py").read_bytes()
-    assert same, f"{room}/lab.py differs from {course.LAB_SOURCE}/lab.py: change it there and run make sync"
 
 
 def imported(tree):
@@ -106,8 +87,8 @@ def imported(tree):
 
 @every_room
 def test_room_stands_alone(room):
-    """A room imports its own lab.py and helper, the standard library, and what requirements.txt installs."""
-    sources = {path.name: [path.read_text()] for path in (ROOT / room).glob("*.py")}
+    """A room imports nndl, its own helper, the standard library, and what requirements.txt installs."""
+    sources = {path.name: [path.read_text(encoding="utf-8")] for path in (ROOT / room).glob("*.py")}
     for path in (ROOT / room).glob("*.ipynb"):
         sources[path.name] = [cell.source for _, cell in code_cells(path)]
     own = {path.stem for path in (ROOT / room).glob("*.py")}
@@ -118,7 +99,7 @@ def test_room_stands_alone(room):
     for name, parts in sources.items():
         for part in parts:
             tree = ast.parse(part)
-            foreign = set(imported(tree)) - own - packages - set(sys.stdlib_module_names)
+            foreign = set(imported(tree)) - own - packages - set(sys.stdlib_module_names) - {"nndl"}
             assert not foreign, f"{room}/{name} imports {foreign}"
             assert not re.search(r"sys\.path\b", part), f"{room}/{name} changes where imports come from"
             outside = [
@@ -140,7 +121,7 @@ def test_no_data_in_the_checkout(files):
     for path in files:
         place = path.relative_to(ROOT).parts
         if path.suffix.lower() in PICTURES:
-            figure = len(place) == 3 and place[0] in NAMES and place[1] == "figures" and path.suffix == ".png"
+            figure = len(place) == 3 and place[0] in rooms.ROOMS and place[1] == "figures" and path.suffix == ".png"
             assert figure, f"{path}: only figures (png, in a room's figures/) belong here"
         assert path.suffix.lower() not in DATA_FILES, f"{path}: data and weights stay outside"
         if path.suffix in (".npz", ".csv"):
@@ -171,14 +152,14 @@ def test_notebook_was_executed_in_order(name):
 
 @every_notebook
 def test_notebook_outputs_are_clean(name):
-    problems = course.unfit(read(name))
+    problems = unfit(read(name))
     assert not problems, f"{name}: {problems}"
 
 
 @every_notebook
 def test_notebook_sources_name_no_machine(name):
     for number, cell in enumerate(read(name).cells):
-        found = course.MACHINE_PATH.search(cell.source)
+        found = MACHINE_PATH.search(cell.source)
         assert not found, f"{name}, cell at {number}: {found[0]}"
 
 
@@ -186,8 +167,9 @@ def test_notebook_sources_name_no_machine(name):
 def test_notebook_bytes_are_calm(name):
     notebook = read(name)
     size = (ROOT / name).stat().st_size
-    assert size < course.MAX_NOTEBOOK, f"{name}: {size / 1e6:.2f} MB"
-    ids = [cell.get("id") for cell in json.loads((ROOT / name).read_text())["cells"]]  # nbformat would mend them
+    assert size < MAX_NOTEBOOK, f"{name}: {size / 1e6:.2f} MB"
+    text = (ROOT / name).read_text(encoding="utf-8")
+    ids = [cell.get("id") for cell in json.loads(text)["cells"]]  # nbformat would mend them
     assert None not in ids and len(set(ids)) == len(ids), f"{name}: cells without an id, or two with the same"
     assert set(notebook.metadata) == {"kernelspec", "language_info"}, f"{name}: {set(notebook.metadata)}; make execute"
     assert notebook.metadata.kernelspec.name == "python3"
@@ -254,25 +236,12 @@ def test_settings_are_all_used_and_of_one_type(room):
 # ---------------------------------------------------------------- records
 
 
-def assert_record(record, room, profile):
-    """A record fits the schema, and says what no schema can say."""
-    errors = sorted(jsonschema.Draft202012Validator(SCHEMA).iter_errors(record), key=lambda error: error.json_path)
-    assert not errors, "; ".join(f"{error.json_path}: {error.message}" for error in errors)
-    assert (record["assignment"], record["profile"]) == (room, profile)
-    assert set(record["overrides"]) <= set(record["settings"])
-    assert any(metric["headline"] for metric in record["metrics"].values()), "no metric is for the room's README"
-    for name, metric in record["metrics"].items():
-        assert metric["low"] <= metric["value"] <= metric["high"], f"{name}: {metric}"
-        assert metric["data"] in record["data"], f"{name}: data {metric['data']!r} is not in the record"
-
-
 @every_room
 @pytest.mark.parametrize("profile", ["demo", "full"])
 def test_record(room, profile):
-    path = ROOT / room / "results" / profile / "record.json"
-    assert path.exists(), f"{path} is missing"
-    record = json.loads(path.read_text())
-    assert_record(record, room, profile)
+    record = read_record(ROOT / room / "results" / profile)
+    assert record, f"{room}/results/{profile}/record.json is missing"
+    assert (record["assignment"], record["profile"]) == (room, profile)
     if profile == "demo":
         assert all(data["source"] == "embedded" for data in record["data"].values())
         assert not record["overrides"], "the committed demo run has the settings as they are"
@@ -280,8 +249,22 @@ def test_record(room, profile):
         assert any(data["source"] == "real" for data in record["data"].values())
 
 
+@every_room
+def test_ledger(room):
+    """Entries of results/history.json are whole, in the order of time, and none is the record that is there now."""
+    history = read_history(room)
+    assert [entry["replaced"] for entry in history] == sorted(entry["replaced"] for entry in history)
+    for entry in history:
+        assert entry["profile"] in ("demo", "full") and len(entry["why"]) > 10 and entry["metrics"], entry
+        for name, metric in entry["metrics"].items():
+            assert metric["low"] <= metric["value"] <= metric["high"], f"{name}: {metric}"
+        now = headlines(read_record(ROOT / room / "results" / entry["profile"]))
+        assert entry["metrics"] != now, "the ledger holds what was replaced"
+
+
 RECORD = {
-    "schema": 1,
+    "schema": 2,
+    "finished": "2026-11-26T12:00:00+00:00",
     "assignment": "CA5_vit",
     "profile": "demo",
     "reduced": False,
@@ -325,7 +308,7 @@ def changed(path, value):
 
 
 def test_a_good_record_passes():
-    assert_record(RECORD, "CA5_vit", "demo")
+    check_record(RECORD)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +318,9 @@ def test_a_good_record_passes():
         ("seed", None),
         ("extra", 1),
         ("profile", "huge"),
-        ("assignment", "CA6_vae"),
+        ("assignment", ""),
+        ("finished", None),
+        ("finished", "yesterday"),
         ("settings/epochs", {"a": 1}),
         ("overrides/width", 3),
         ("machine/processes", 0),
@@ -360,22 +345,22 @@ def test_a_good_record_passes():
     ],
 )
 def test_a_bad_record_does_not(path, value):
-    with pytest.raises(AssertionError):
-        assert_record(changed(path, value), "CA5_vit", "demo")
+    with pytest.raises(LabError):
+        check_record(changed(path, value))
 
 
 # ---------------------------------------------------------------- READMEs and requirements
 
 
 def test_tables_are_current():
-    texts = course.readme_texts()
-    stale = [str(file.relative_to(ROOT)) for file, text in texts.items() if file.read_text() != text]
+    texts = tables.readme_texts()
+    stale = [str(file.relative_to(ROOT)) for file, text in texts.items() if file.read_text(encoding="utf-8") != text]
     assert not stale, f"out of date: {stale}; run make readme"
 
 
 def test_readme_marks_what_is_not_there():
-    text = (ROOT / "README.md").read_text()
-    for name in NAMES:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in rooms.ROOMS:
         row = [line for line in text.splitlines() if re.match(rf"\| \[?{name}\b", line) and "Topic" not in line]
         listed = [line for line in row if "not there yet" in line or "code.ipynb" in line]
         assert len(listed) == 1, f"README.md: {len(listed)} rows for {name} in the list of assignments"
@@ -384,15 +369,15 @@ def test_readme_marks_what_is_not_there():
 
 
 def test_readme_links_lead_somewhere():
-    for file in course.readme_texts():
-        for link in re.findall(r"\]\(([^)#\s]+)\)", file.read_text()):
+    for file in tables.readme_texts():
+        for link in re.findall(r"\]\(([^)#\s]+)\)", file.read_text(encoding="utf-8")):
             if not link.startswith("http"):
                 assert (file.parent / link).exists(), f"{file.relative_to(ROOT)}: {link} is not there"
 
 
 def requirements(name):
-    text = (line.split("#")[0].split(";")[0].strip() for line in (ROOT / name).read_text().splitlines())
-    return [Requirement(line) for line in text if line]
+    text = (line.split("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
+    return [Requirement(line) for line in text if line and not line.startswith("-")]  # without `-e .`
 
 
 def test_requirements_are_pinned():

@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-import course
-from notebook_loader import load_definitions
+from nndl import rooms
+from nndl.notebooks import load_definitions
 
 FILMS, RESAMPLES = 360, 500
 FASTEST = 5.0  # the vectorised bootstrap must be so many times as fast as a loop over scikit-learn
@@ -17,7 +17,7 @@ FASTEST = 5.0  # the vectorised bootstrap must be so many times as fast as a loo
 
 @pytest.fixture(scope="module")
 def room():
-    return load_definitions(course.ROOT / "CA2_covid_cnn" / "code.ipynb")
+    return load_definitions(rooms.ROOT / "CA2_covid_cnn" / "code.ipynb")
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import shapely
 import torch
 from torchvision.ops import box_iou, nms, roi_align
 
-import course
-from notebook_loader import load_definitions
+from nndl import rooms
+from nndl.notebooks import load_definitions
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = (100, 1000, 5000)
@@ -19,7 +19,7 @@ FASTER = {"cpu": {"all overlap": 3, "spread": 20}, "cuda": {"all overlap": 100, 
 
 @pytest.fixture(scope="module")
 def room():
-    return load_definitions(course.ROOT / "CA3_oriented_rcnn" / "code.ipynb")
+    return load_definitions(rooms.ROOT / "CA3_oriented_rcnn" / "code.ipynb")
 
 
 def boxes_of(room, n, spread, seed):

@@ -5,8 +5,8 @@ import torch
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 from torch import nn
 
-import course
-from notebook_loader import load_definitions
+from nndl import rooms
+from nndl.notebooks import load_definitions
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BATCH, STEPS, FEATURES, HIDDEN = 128, 20, 24, 64
@@ -15,7 +15,7 @@ LIBRARY = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 @pytest.fixture(scope="module")
 def ts():
-    return load_definitions(course.ROOT / "CA4_timeseries" / "code.ipynb")
+    return load_definitions(rooms.ROOT / "CA4_timeseries" / "code.ipynb")
 
 
 @pytest.mark.parametrize("who", ["ours", "torch.nn"])

@@ -9,8 +9,8 @@ import timm
 import torch
 import torch.nn.functional as F
 
-import course
-from notebook_loader import load_definitions
+from nndl import rooms
+from nndl.notebooks import load_definitions
 
 BATCH, CLASSES = 32, 10
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -24,7 +24,7 @@ SLOWEST = 1.1  # ours may take so many times as long as timm's training step
 
 @pytest.fixture(scope="module")
 def ours():
-    return load_definitions(course.ROOT / "CA5_vit" / "code.ipynb").VisionTransformer
+    return load_definitions(rooms.ROOT / "CA5_vit" / "code.ipynb").VisionTransformer
 
 
 def timms(image_size, patch_size, num_classes, dim, depth, heads, mlp_dim):

@@ -1,0 +1,84 @@
+"""The commands of the course; the Makefile calls `python -m nndl.cli <command>`, each is a function elsewhere."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+
+
+def run(room, profile):
+    from nndl import pages
+
+    pages.run(room, profile)
+
+
+def execute(room):
+    from nndl import execution
+
+    execution.execute(room)
+
+
+def keep(room, profile, why):
+    from nndl import keep
+
+    keep.keep(room, profile, why)
+
+
+def export(room, out):
+    from nndl import export
+
+    export.export(room, out)
+
+
+def readme(check):
+    from nndl import tables
+
+    tables.readme(check)
+
+
+def lab(profile):
+    """JupyterLab, with the profile for its notebooks; as root (in a container) Jupyter wants to be told."""
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    environment = os.environ | {"NNDL_PROFILE": profile}
+    return subprocess.call([sys.executable, "-m", "jupyter", "lab", *root], env=environment)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="nndl", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    part = commands.add_parser("run", help="execute the notebooks of one assignment, or of all; pages in _build/")
+    part.add_argument("room", nargs="?")
+    part.add_argument("--profile", default="demo")
+    part = commands.add_parser("execute", help="execute the committed notebooks in place (demo), clean their bytes")
+    part.add_argument("room", nargs="?")
+    part = commands.add_parser("keep", help="make a run the kept one; what it replaces goes into the ledger")
+    part.add_argument("room", nargs="?")
+    part.add_argument("--profile", default="full")
+    part.add_argument("--why", default="")
+    part = commands.add_parser("export", help="one assignment as a folder that needs only public packages")
+    part.add_argument("room", nargs="?")
+    part.add_argument("--out", default="")
+    part = commands.add_parser("readme", help="write (or only compare) the tables of the READMEs")
+    part.add_argument("--check", action="store_true")
+    part = commands.add_parser("lab", help="JupyterLab")
+    part.add_argument("--profile", default="demo")
+
+    options = vars(parser.parse_args(arguments))
+    command = globals()[options.pop("command")]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated run ends as an interrupted one does
+    from nndl.rooms import CourseError, UsageError
+
+    try:
+        return command(**options) or 0
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""make run: the notebooks of the assignments, executed and written as pages under _build/."""
+
+import ast
+import html
+import importlib.util
+import sys
+from types import SimpleNamespace
+
+import nbformat
+from nbconvert import HTMLExporter
+from traitlets.config import Config
+
+from nndl import rooms
+from nndl.execution import environment, run_notebook
+from nndl.machine import data_root, missing_data
+from nndl.records import PROFILES, LabError, read_record
+from nndl.rooms import NOTEBOOKS, ROOMS, CourseError, UsageError, chosen_rooms, existing_rooms
+from nndl.settings import choose
+from nndl.tables import COLUMNS, kept_record, result_rows
+
+
+def run(room, profile):
+    """Execute the rooms' notebooks and write them as pages. What can be known to be wrong is told before any of it."""
+    if profile not in PROFILES:
+        raise UsageError(f"{profile}: no such profile; there are: {', '.join(PROFILES)}")
+    chosen = chosen_rooms(room)
+    for room in chosen:
+        check_before(room, profile)
+    build = rooms.ROOT / "_build"
+    build.mkdir(exist_ok=True)
+    # cells tagged hide-input show only what comes out: a report begins with its answers
+    hide = {"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}}
+    exporter = HTMLExporter(config=Config(hide))
+    with environment(profile):
+        for room in chosen:
+            for name in [name for name in NOTEBOOKS if (rooms.ROOT / room / f"{name}.ipynb").exists()]:
+                notebook = run_notebook(rooms.ROOT / room / f"{name}.ipynb")
+                page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": f"{room}: {name}"}})
+                (build / room).mkdir(exist_ok=True)
+                (build / room / f"{name}.html").write_text(page, encoding="utf-8")
+                (build / "index.html").write_text(index_page(chosen, profile), encoding="utf-8")
+    print(f"pages: {build / 'index.html'}")
+
+
+# ---------------------------------------------------------------- before anything runs
+
+
+def code_trees(room):
+    """The syntax trees of a room's code cells."""
+    notebook = nbformat.read(rooms.ROOT / room / "code.ipynb", as_version=4)
+    return [ast.parse(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def settings_of(trees):
+    """The table SETTINGS of a code notebook, or None."""
+    for tree in trees:
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SETTINGS":
+                return ast.literal_eval(node.value)
+    return None
+
+
+def check_before(room, profile):
+    """CourseError for settings, or a data folder, with which this room's code notebook would stop later."""
+    folder = rooms.ROOT / room
+    if not (folder / "code.ipynb").exists():
+        return
+    trees = code_trees(room)
+    settings = settings_of(trees)
+    if settings is None:
+        return
+    try:
+        _, _, cfg, _ = choose(settings, profile)
+        root = data_root(folder)
+        for helper in folder.glob("*_helper.py"):
+            check_settings(helper, cfg)
+    except LabError as error:
+        raise CourseError(f"{room}: {error}") from None
+    if profile == "full":
+        for name, options in needed_data(trees):
+            if not (root / name).is_dir() and not options.get("optional"):
+                download = options.get("can_download", False)
+                raise CourseError(f"{room}: {missing_data(root / name, download)}")
+
+
+def check_settings(helper, cfg):
+    """Call the room's own check of its settings, where its helper has one; LabError says what is wrong."""
+    spec = importlib.util.spec_from_file_location(helper.stem, helper)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[helper.stem] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    if hasattr(module, "check_settings"):
+        module.check_settings(SimpleNamespace(**cfg))
+
+
+def needed_data(trees):
+    """(name, keyword arguments) of each run.find_data("name") in a code notebook."""
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "run.find_data":
+                yield ast.literal_eval(node.args[0]), {k.arg: ast.literal_eval(k.value) for k in node.keywords}
+
+
+# ---------------------------------------------------------------- the list of pages
+
+
+def results_table(rows):
+    """Result rows as HTML, a line each."""
+    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def index_page(chosen, profile):
+    """The list of what has been built: the figures of the runs just made, and under them the kept ones."""
+    build, built = rooms.ROOT / "_build", []
+    for room, topic in ROOMS.items():
+        pages = [name for name in NOTEBOOKS if (build / room / f"{name}.html").exists()]
+        if pages:
+            links = " ".join(f'<a href="{room}/{name}.html">{name}</a>' for name in pages)
+            built.append(f"<tr><td>{room}</td><td>{html.escape(topic)}</td><td>{links}</td></tr>")
+    own, kept = [], []
+    for room in chosen:
+        own += result_rows(room, read_record(rooms.ROOT / room / "runs" / profile), True)
+    for room in existing_rooms():
+        kept += result_rows(room, kept_record(room), True)
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Neural networks and deep learning</title>
+<style>body{{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}}
+table{{border-collapse:collapse}}td,th{{border-bottom:1px solid #ccc;padding:.4rem .8rem;text-align:left}}</style>
+<h1>Neural networks and deep learning</h1>
+<table>{"".join(built)}</table>
+<h2>Your run ({profile})</h2>
+{results_table(own) if own else "<p>Nothing finished yet.</p>"}
+<h2>Kept runs, of all assignments</h2>
+{results_table(kept)}
+</html>
+"""

@@ -1,0 +1,114 @@
+"""The tables of the READMEs, made from the kept records (make readme)."""
+
+import math
+
+from nndl import rooms
+from nndl.records import read_record, run_words
+from nndl.rooms import NOTEBOOKS, ROOMS, CourseError, existing_rooms
+
+COLUMNS = ("Assignment", "Result", "Target", "Measured", "Data", "Run")
+BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
+
+
+def number(value, digits):
+    """A figure with so many decimals, without a minus before zero."""
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def measured(metric):
+    """`94.1 % [93.6, 94.6]` and what the interval is over; decimals such that its width has two digits."""
+    width = metric["high"] - metric["low"] or abs(metric["value"]) / 10
+    digits = min(6, max(0, 1 - math.floor(math.log10(width)))) if width else 1
+    value, low, high = (number(metric[key], digits) for key in ("value", "low", "high"))
+    unit = f" {metric['unit']}" if metric["unit"] else ""
+    return f"{value}{unit} [{low}, {high}] ({metric['interval']}, n = {metric['n']})"
+
+
+def target(metric):
+    """The target and where it is from, or a dash."""
+    if "target" not in metric:
+        return "–"
+    unit = f" {metric['unit']}" if metric["unit"] else ""
+    return f"{metric['target']['value']:g}{unit} ({metric['target']['source']})"
+
+
+def kept_record(room):
+    """The kept record of a room, full before demo, or None."""
+    folders = (rooms.ROOT / room / "results" / profile for profile in ("full", "demo"))
+    return next((record for folder in folders if (record := read_record(folder))), None)
+
+
+def result_rows(room, record, headline):
+    """Rows of a results table: the headline metrics of a record, or (headline) of these the ones with a target."""
+    if record is None:
+        return []
+    metrics = [metric for metric in record["metrics"].values() if metric.get("headline")]
+    if headline:
+        metrics = [metric for metric in metrics if "target" in metric] or metrics[:1]
+    rows = []
+    for metric in metrics:
+        data = f"{metric['data']} ({record['data'][metric['data']]['source']})"
+        rows.append((room, metric["label"], target(metric), measured(metric), data, run_words(record)))
+    return rows
+
+
+def table(columns, rows):
+    """A Markdown table."""
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    lines = [columns, ["---"] * len(columns), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def root_results():
+    rows = [row for room in existing_rooms() for row in result_rows(room, kept_record(room), headline=True)]
+    rows = [(f"[{room}]({room}/README.md)", *rest) for room, *rest in rows]
+    return table(COLUMNS, rows) if rows else "No results yet."
+
+
+def room_results(room):
+    rows = [row[1:] for row in result_rows(room, kept_record(room), headline=False)]
+    return table(COLUMNS[1:], rows) if rows else "No results yet."
+
+
+def room_list():
+    """The table of the twelve assignments, with those that are not there yet."""
+    there = existing_rooms()
+    rows = []
+    for room, topic in ROOMS.items():
+        links = ", ".join(f"[{name}]({room}/{name}.ipynb)" for name in NOTEBOOKS)
+        name = f"[{room}]({room}/README.md)" if room in there else room
+        rows.append((name, topic, links if room in there else "not there yet"))
+    return table(("Assignment", "Topic", "Read"), rows)
+
+
+def between(text, name, content, file):
+    """`text` with `content` between the markers of this name."""
+    begin, end = BEGIN.format(name), END.format(name)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise CourseError(f"{file}: needs {begin} and, after it, {end}, once each")
+    return text[: text.index(begin) + len(begin)] + f"\n{content}\n" + text[text.index(end) :]
+
+
+def readme_texts():
+    """{file: its text as it should be} of the root README and of the README of each room."""
+    root = rooms.ROOT / "README.md"
+    text = between(root.read_text(encoding="utf-8"), "results", root_results(), root.name)
+    texts = {root: between(text, "rooms", room_list(), root.name)}
+    for room in existing_rooms():
+        file = rooms.ROOT / room / "README.md"
+        if not file.exists():
+            raise CourseError(f"{room}/README.md: missing")
+        texts[file] = between(file.read_text(encoding="utf-8"), "results", room_results(room), f"{room}/README.md")
+    return texts
+
+
+def readme(check):
+    """Write the tables; with check, only compare, and CourseError names the files that are out of date."""
+    stale = {file: text for file, text in readme_texts().items() if file.read_text(encoding="utf-8") != text}
+    names = ", ".join(str(file.relative_to(rooms.ROOT)) for file in stale)
+    if check and stale:
+        raise CourseError(f"out of date: {names}; run make readme")
+    for file, text in stale.items():
+        file.write_text(text, encoding="utf-8")
+    print(f"written: {names}" if stale else "tables are up to date")

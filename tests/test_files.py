@@ -1,0 +1,290 @@
+"""The readers that all rooms share, on the files of nasty_files.py."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from nasty_files import NAMES, PICTURES, PNG, SHARDS, STRAYS, TIMES, by_name, put_strays, tables, texts, weights, xmls
+
+from nndl import files
+from nndl.files import DataError
+
+
+def refused(words):
+    """pytest.raises for a DataError of one line."""
+    return pytest.raises(DataError, match=words, check=lambda error: "\n" not in str(error))
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize("nasty", PICTURES, ids=str)
+def test_pictures(nasty, tmp_path):
+    path = nasty.write(tmp_path)
+    grey = nasty.meets(lambda: files.decode_grey(files.read_bytes(path), path))
+    colour = nasty.meets(lambda: files.decode_rgb(files.read_bytes(path), path))
+    stored = nasty.meets(lambda: files.decode_grey(files.read_bytes(path), path, upright=False))
+    if grey is None:
+        return
+    assert grey.dtype == np.float32 and colour.dtype == np.uint8 and colour.shape == (32, 32, 3)
+    assert np.abs(grey - nasty.light).max() < 0.05 and np.abs(colour / 255 - nasty.light[..., None]).max() < 0.05
+    assert np.abs(stored - nasty.stored).max() < 0.05
+
+
+def test_sixteen_bits_are_kept():
+    dark = np.arange(1200, dtype=np.uint16).reshape(30, 40)  # all black in 8 bits
+    grey = files.decode_grey(b"P5 40 30 65535\n" + dark.astype(">u2").tobytes(), "here")
+    assert np.array_equal(np.round(65535 * grey), dark)
+
+
+def test_any_ending_is_listed_and_nothing_else(tmp_path):
+    names = sorted({nasty.name for nasty in PICTURES})
+    by_name(tmp_path, names)
+    put_strays(tmp_path)
+    found, skipped = files.list_pictures(tmp_path)
+    assert [path.name for path in found] == names
+    assert {path.name for path in skipped} == {name.split("/")[0] for name in STRAYS}
+    note = files.skipped_note(skipped)
+    assert note.startswith("6 files not read: ") and note.endswith(", ...") and files.skipped_note([]) == ""
+
+
+def test_folders_of_pictures_are_not_passed_over(tmp_path):
+    by_name(tmp_path, ["cat/a.png", "cat/masks/deep/a.PNG"])
+    with refused(r"cat.masks: a folder of pictures"):
+        files.list_pictures(tmp_path / "cat")
+    with refused("nowhere: no such folder"):
+        files.list_pictures(tmp_path / "nowhere")
+
+
+def test_class_folders(tmp_path):
+    by_name(tmp_path, ["dog/a.png", "cat/a.png"])
+    put_strays(tmp_path)
+    names, skipped = files.class_folders(tmp_path)
+    assert names == ["cat", "dog"] and len(skipped) == len(STRAYS)
+    by_name(tmp_path, ["b.JPG"])
+    with refused(r"b\.JPG: a picture outside the class folders"):
+        files.class_folders(tmp_path)
+
+
+@pytest.mark.parametrize("name, there, meant", NAMES.values(), ids=NAMES)
+def test_names_of_a_table_find_their_files(tmp_path, name, there, meant):
+    by_name(tmp_path, there)
+    if meant in there:
+        assert files.match_pictures(tmp_path, [name]) == [tmp_path / meant]
+    else:
+        with refused(meant):
+            files.match_pictures(tmp_path, [name])
+
+
+@pytest.mark.parametrize("nasty", tables(["image", "label"], [["a.jpg", 7], ["b.jpg", 999]], "labels.csv"), ids=str)
+def test_labelled_pictures(tmp_path, nasty):
+    by_name(tmp_path / "images", ["a.png", "b.png"])
+    for path in (tmp_path / "images").iterdir():
+        path.write_bytes(PNG)
+    nasty.write(tmp_path)
+    loaded = nasty.meets(lambda: files.labelled_pictures(tmp_path, 20))
+    if loaded:
+        assert loaded[0].shape == (2, 20, 20, 3) and loaded[1].tolist() == [7, 999] and loaded[1].dtype == np.int64
+
+
+# ---------------------------------------------------------------- tables
+
+HEADER, ROWS = ["name", "value"], [["a", 1.5], ["b", -2], ["c, d", 0.1 + 0.2]]
+QUOTED = [["a", 1.5], ["b", -2], ["c", 0.1 + 0.2]]
+
+
+@pytest.mark.parametrize("nasty", tables(HEADER, QUOTED), ids=str)
+def test_tables(tmp_path, nasty):
+    path = nasty.write(tmp_path)
+    table = nasty.meets(lambda: files.read_table(path, ("name", "value")))
+    if table is not None:
+        assert table["name"].tolist() == ["a", "b", "c"] and table.index.tolist() == [2, 3, 4]
+        assert files.numbers(table, "value").tolist() == [1.5, -2, 0.1 + 0.2]
+
+
+def test_separator_can_be_told(tmp_path):
+    (tmp_path / "t.csv").write_text('name;value\n"a;b";1.5\n', encoding="utf-8")
+    assert files.read_table(tmp_path / "t.csv", separator=";")["name"].tolist() == ["a;b"]
+
+
+def column(tmp_path, cells):
+    """A table whose column "x" holds these texts."""
+    (tmp_path / "t.csv").write_text("\n".join(["x,y", *(f'"{cell}",1' for cell in cells)]), encoding="utf-8")
+    return files.read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("guilty", ["?", "-", "1,5", "1.234,5", "1_0", "inf", "-Infinity", "0x1F", "12 EUR", "unknown"])
+def test_the_guilty_value_is_named(tmp_path, guilty):
+    with refused(rf"t\.csv, line 4, column 'x': .{guilty[0] if guilty != '?' else '.'}.* is not a number") as error:
+        files.numbers(column(tmp_path, ["1.5", "n/a", guilty, "2"]), "x")
+    assert repr(guilty) in str(error.value)
+    values = files.numbers(column(tmp_path, ["1.5", "n/a", guilty, "2"]), "x", missing=(guilty,))
+    assert np.array_equal(values, [1.5, np.nan, np.nan, 2], equal_nan=True)
+
+
+@pytest.mark.parametrize("guilty", ["1.5", "", "n/a", "cat", "inf"])
+def test_whole_numbers(tmp_path, guilty):
+    assert files.numbers(column(tmp_path, ["3", " 4 ", "5.0"]), "x", whole=True).tolist() == [3, 4, 5]
+    with refused(rf"line 3, column 'x': '{guilty}' is not a whole number"):
+        files.numbers(column(tmp_path, ["3", guilty]), "x", whole=True)
+
+
+@pytest.mark.parametrize("cells, passed, meant", TIMES.values(), ids=TIMES)
+def test_times(tmp_path, cells, passed, meant):
+    table = column(tmp_path, cells)
+    if isinstance(meant, list):
+        found = files.times(table, "x", **passed)
+        assert found.tolist() == pd.DatetimeIndex(meant).tolist() and found.tz is None
+    else:
+        with refused(meant) as error:
+            files.times(table, "x", **passed)
+        assert "t.csv" in str(error.value) and "'x'" in str(error.value)
+
+
+# ---------------------------------------------------------------- XML, text, flags
+
+
+@pytest.mark.parametrize("nasty", xmls("<labels>\n<thing>1</thing>\n</labels>"), ids=str)
+def test_xml(nasty):
+    root = nasty.meets(lambda: files.parse_xml(nasty.data, nasty.name, "labels"))
+    if root is not None:
+        assert root.tag == "labels" and [thing.text for thing in root.iter("thing")] == ["1"]
+
+
+def test_xml_as_text():
+    assert files.parse_xml('\ufeff<?xml version="1.0" encoding="utf-16"?><labels/>', "l.xml", "labels").tag == "labels"
+
+
+@pytest.mark.parametrize("nasty", texts("1 2\n3 4\n"), ids=str)
+def test_text(nasty):
+    if nasty.what in ("web page", "JSON"):
+        return  # text all the same: what it says is judged by the reader of the labels
+    text = nasty.meets(lambda: files.as_text(nasty.data, nasty.name))
+    if text is not None:
+        assert text.split() == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [("0", 0), ("1", 1), (" 1 ", 1), ("2", 1), ("True", 1), ("false\n", 0), ("yes", 1), ("", 0), (None, 0)],
+)
+def test_flags(text, expected):
+    assert files.flag(text, "here") is bool(expected)
+
+
+@pytest.mark.parametrize("text", ["vehicle", "0.5", "-", "1 0"])
+def test_what_is_no_flag(text):
+    with refused("here: .* is not a flag"):
+        files.flag(text, "here")
+
+
+# ---------------------------------------------------------------- parquet and weights
+
+
+@pytest.mark.parametrize("there, words", SHARDS.values(), ids=SHARDS)
+def test_shards(tmp_path, there, words):
+    paths = by_name(tmp_path, there)
+    if words:
+        with refused(words):
+            files.shards(tmp_path, "train")
+    else:
+        assert files.shards(tmp_path, "train") == paths
+
+
+def test_shards_below_a_hidden_folder(tmp_path):
+    paths = by_name(tmp_path / ".cache", ["train-00000-of-00001.parquet"])
+    assert files.shards(tmp_path / ".cache", "train") == paths
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"<html>", b"x" * 100], ids=["empty", "cut", "web page", "text"])
+def test_unreadable_parquet(tmp_path, data):
+    (tmp_path / "p.parquet").write_bytes(data)
+    with refused(r"p\.parquet: not a readable parquet file"):
+        files.read_parquet(tmp_path / "p.parquet", ["a"])
+    pq.write_table(pa.table({"b": [1]}), tmp_path / "p.parquet")
+    with refused(r"p\.parquet: no column a; there are: b"):
+        files.read_parquet(tmp_path / "p.parquet", ["a"])
+
+
+STATE = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(2).half(), "n": torch.tensor(3)}
+
+
+@pytest.mark.parametrize("nasty", weights(STATE), ids=str)
+def test_weights(tmp_path, nasty):
+    path = nasty.write(tmp_path)
+    state = nasty.meets(lambda: files.load_weights(path))
+    if state is not None:
+        assert state.keys() == STATE.keys()
+        assert all(torch.equal(state[name], STATE[name]) and state[name].dtype == STATE[name].dtype for name in STATE)
+
+
+def test_eight_bits_times_scale(tmp_path):
+    from safetensors.torch import save_file
+
+    raw = {
+        "a.q8": torch.tensor([[2, -4], [1, 3]], dtype=torch.int8),
+        "a.scale": torch.tensor([0.5, 2.0]).half(),
+        "b": torch.ones(1),
+    }
+    save_file(raw, tmp_path / "w.safetensors")
+    state = files.load_weights(tmp_path / "w.safetensors")
+    assert state["a"].tolist() == [[1.0, -2.0], [2.0, 6.0]] and state.keys() == {"a", "b"}, "int8 times scale, by row"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"weight": torch.zeros(3, 2)}, {"weight": None}, {"more": torch.zeros(1)}],
+    ids=["shape", "missing", "extra"],
+)
+def test_weights_that_do_not_fit(change):
+    net = torch.nn.Linear(3, 2)
+    before = net.weight.clone()
+    state = {name: value for name, value in (dict(net.state_dict()) | change).items() if value is not None}
+    with refused(rf"some\.safetensors: {next(iter(change))} does not fit: the network has"):
+        files.fit_weights(net, {name: value + 1 for name, value in state.items()}, "some.safetensors")
+    assert torch.equal(net.weight, before), "nothing may be half loaded"
+
+
+# ---------------------------------------------------------------- downloads
+
+
+def brought(folder):
+    (folder / "thing").mkdir()
+    (folder / "thing" / "x").write_text("whole", encoding="utf-8")
+    (folder / "archive.tar").write_text("no longer needed", encoding="utf-8")
+    return folder / "thing"
+
+
+def test_download(tmp_path):
+    target = files.download(tmp_path / "data" / "set" / "batches", brought, "do it by hand")
+    assert target.is_dir() and (target / "x").read_text(encoding="utf-8") == "whole"
+    assert list(target.parent.iterdir()) == [target], "something else was left behind"
+
+
+@pytest.mark.parametrize("error", [OSError("no route\nto host"), RuntimeError("hash"), KeyboardInterrupt()], ids=repr)
+def test_failed_download_leaves_nothing(tmp_path, error):
+    def fetch(folder):
+        brought(folder)
+        raise error
+
+    expected = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else DataError
+    with pytest.raises(expected) as caught:
+        files.download(tmp_path / "data" / "set" / "batches", fetch, "do it by hand")
+    assert list(tmp_path.iterdir()) == []
+    if expected is DataError:
+        assert "batches: the download failed" in str(caught.value) and "do it by hand" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_failed_download_leaves_what_was_there(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "mine").write_text("x", encoding="utf-8")
+
+    def fetch(folder):
+        raise OSError("no route to host")
+
+    with refused("the download failed"):
+        files.download(tmp_path / "set" / "batches", fetch, "do it by hand")
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["mine"]
