@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 
@@ -67,7 +66,6 @@ def main(arguments=None):
 
     options = vars(parser.parse_args(arguments))
     command = globals()[options.pop("command")]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated run ends as an interrupted one does
     from nndl.rooms import CourseError, UsageError
 
     try:

@@ -97,11 +97,12 @@ def run_notebook(path):
 
 
 def give_back_interrupt(**_):
-    """nbclient takes Ctrl-C and the terminate signal for itself, and then dies of its own clean-up; give them back."""
+    """nbclient takes Ctrl-C and the terminate signal for itself, and then dies of its own clean-up: give them back."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError, RuntimeError):  # Windows
             loop.remove_signal_handler(number)
+        signal.signal(number, signal.default_int_handler)  # both end the run as KeyboardInterrupt
 
 
 WIDGET = "application/vnd.jupyter.widget-view+json"

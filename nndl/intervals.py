@@ -137,9 +137,10 @@ def over_seeds(values, level=0.95):
 def over_seeds_and_items(scores, groups=None, of="test items", full=None, level=0.95):
     """Mean over seeds and items, both of which could have come out otherwise. scores: (S, N), S seeds on N items.
 
-    Variance of the seeds' means plus variance of the items' means (rows and columns of the table); the noise of single
-    cells is in both, so the interval is rather too wide than too narrow. Student's t with Satterthwaite's (1946)
-    degrees of freedom; Wilson with the effective number where every score is 0 or 1 (or 0 or 100).
+    Variance of the seeds' means plus variance of the items' means (rows and columns of the table). The noise of single
+    cells is in both, so the interval is rather too wide; where few seeds differ a lot it is a little too narrow.
+    Student's t with Satterthwaite's (1946) degrees of freedom; Wilson with the effective number where every score is 0
+    or 1 (or 0 or 100).
     """
     scores = checked(scores, dims=(2,))
     seeds, mean = len(scores), scores.mean()

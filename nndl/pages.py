@@ -93,12 +93,20 @@ def check_settings(helper, cfg):
         module.check_settings(SimpleNamespace(**cfg))
 
 
+def literal(node):
+    """The value of a literal; True for an expression, which only the notebook itself can decide."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return True
+
+
 def needed_data(trees):
     """(name, keyword arguments) of each run.find_data("name") in a code notebook."""
     for tree in trees:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "run.find_data":
-                yield ast.literal_eval(node.args[0]), {k.arg: ast.literal_eval(k.value) for k in node.keywords}
+                yield ast.literal_eval(node.args[0]), {k.arg: literal(k.value) for k in node.keywords}
 
 
 # ---------------------------------------------------------------- the list of pages

@@ -1,20 +1,17 @@
-"""lab.py: settings, data, record, intervals; and a training that is killed goes on as if nothing had happened."""
+"""lab: settings, data, records, comparisons, and what a report shows of a run."""
 
-import importlib.util
 import json
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 from accelerate.state import AcceleratorState
 
-HERE = Path(__file__).parent
+from nndl import lab as lab_module
+from nndl import machine, records, settings
+
 SETTINGS = {
     "epochs": (1, 2, 30, 3),
     "rate": (0.1, 0.1, 0.2),
@@ -27,14 +24,21 @@ SETTINGS = {
 
 @pytest.fixture
 def lab(room, monkeypatch):
-    """A fresh lab.py in an empty room, with no variable set."""
-    for name in ("NNDL_PROFILE", "NNDL_SET", "NNDL_DATA", "NNDL_DOWNLOAD", "NNDL_TRACK"):
+    """lab at work in an empty room, with no variable set; locks are given back at the end."""
+    for name in ("NNDL_PROFILE", "NNDL_SET", "NNDL_DATA", "NNDL_DOWNLOAD", "NNDL_TRACK", "NNDL_RUN", "NNDL_STATE"):
         monkeypatch.delenv(name, raising=False)
-    spec = importlib.util.spec_from_file_location("lab_under_test", room / "lab.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    monkeypatch.chdir(room)
+    locks = []
+
+    def take_lock(folder):
+        locks.append(machine.take_lock(folder))
+        return locks[-1]
+
+    monkeypatch.setattr(lab_module, "take_lock", take_lock)
     AcceleratorState._reset_state(True)
-    yield module
+    yield lab_module
+    for lock in locks:
+        lock.release(force=True)
     AcceleratorState._reset_state(True)
 
 
@@ -43,10 +47,16 @@ def no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def finished(lab, profile="demo", value=1.0):
-    """A run with one metric, finished."""
+def begun(lab, profile=None):
+    """A run with its data noted."""
     run = lab.start(SETTINGS, profile)
     run.use_data("toy", "embedded", {"test": 3}, [np.arange(3)])
+    return run
+
+
+def finished(lab, profile="demo", value=1.5):
+    """A run with one metric, finished."""
+    run = begun(lab, profile)
     run.metric("m", lab.over_items([value, value]), "", "a metric", "toy", headline=True)
     run.save_arrays("curve", y=[1, 2])
     return run.finish()
@@ -54,7 +64,16 @@ def finished(lab, profile="demo", value=1.0):
 
 # ---------------------------------------------------------------- settings
 
-KNOWN = {"epochs": 2, "rate": 0.1, "name": "b", "flag": True, "seeds": (0,)}
+KNOWN = {
+    "epochs": 2,
+    "rate": 0.1,
+    "name": "b",
+    "flag": True,
+    "seeds": (0,),
+    "pairs": ((96, 0.5), (192, 0.5)),
+    "layers": [1, 2],
+    "nothing": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -65,32 +84,50 @@ KNOWN = {"epochs": 2, "rate": 0.1, "name": "b", "flag": True, "seeds": (0,)}
         (" epochs = 3 , rate=1e-3,", {"epochs": 3, "rate": 1e-3}),
         ("rate=1", {"rate": 1.0}),
         ("seeds=(0,1),epochs=4", {"seeds": (0, 1), "epochs": 4}),
+        ("seeds=[0,1]", {"seeds": (0, 1)}),
+        ("seeds=()", {"seeds": ()}),
+        ("pairs=((96,1),(336,0.25)),epochs=4", {"pairs": ((96, 1.0), (336, 0.25)), "epochs": 4}),
+        ("pairs=[[96, 1]]", {"pairs": ((96, 1.0),)}),
+        ("layers=(3,)", {"layers": [3]}),
         ("name=big model", {"name": "big model"}),
+        ("name=a,b,epochs=3", {"name": "a,b", "epochs": 3}),
+        ("name='a,epochs=9',epochs=3", {"name": "a,epochs=9", "epochs": 3}),
+        ("name=a=b", {"name": "a=b"}),
         ("flag=False", {"flag": False}),
+        ("nothing=3", {"nothing": 3}),
     ],
 )
-def test_good_settings(lab, text, values):
-    read = lab.parse_settings(text, KNOWN)
+def test_good_settings(text, values):
+    read = settings.parse_settings(text, KNOWN)
     assert read == values
-    assert all(type(read[name]) is type(KNOWN[name]) for name in read)
+    assert all(type(read[name]) is type(KNOWN[name]) for name in read if name != "nothing")
 
 
 @pytest.mark.parametrize(
     "text, words",
     [
         ("epoch=3", "unknown setting 'epoch'; known: epochs, rate"),
-        ("epochs=3.5", "epochs=3.5 is not of type int"),
+        ("epochs=3.5", "epochs=3.5 is not of type int; its default is 2"),
         ("epochs=True", "epochs=True is not of type int"),
         ("epochs=many", "epochs=many is not of type int"),
         ("epochs", "epochs= is not of type int"),
+        ("epochs=3,epochs=4", "epochs is given twice"),
         ("flag=1", "flag=1 is not of type bool"),
-        ("seeds=3", "seeds=3 is not of type tuple"),
+        ("seeds=3", "seeds=3 is not of type tuple; its default is (0,)"),
+        ("seeds=(3)", "seeds=(3) is not of type tuple"),
+        ("seeds=(0,'a')", "seeds=(0,'a')"),
+        ("pairs=(96,1)", "pairs=(96,1)"),
+        ("rate=1e999", "rate=1e999 is not finite; its default is 0.1"),
+        ("rate=nan", "rate=nan is not of type float"),
+        ("pairs=((96,1e999),)", "pairs=((96,1e999),)"),
+        ("seeds=(0,1", "a bracket or quote is not closed"),
+        ("name='a", "a bracket or quote is not closed"),
         ("rate=__import__('os').getpid()", "is not of type float"),
     ],
 )
-def test_bad_settings(lab, text, words):
-    with pytest.raises(lab.LabError) as error:
-        lab.parse_settings(text, KNOWN)
+def test_bad_settings(text, words):
+    with pytest.raises(records.LabError) as error:
+        settings.parse_settings(text, KNOWN)
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
@@ -106,20 +143,23 @@ def test_demo_is_the_default_and_overrides_count(lab, monkeypatch):
     run = lab.start(SETTINGS)
     assert (run.profile, run.cfg.epochs, run.cfg.name, run.cfg.rate) == ("demo", 7, "x", 0.1)
     run.use_data("toy", "embedded", {"test": 3}, [np.arange(3)])
+    run.metric("m", lab.over_items([1.5]), "", "m", "toy", headline=True)
     record = run.finish()
     assert record["overrides"] == {"epochs": 7, "name": "x"} and record["settings"]["epochs"] == 7
 
 
 def test_full_with_a_gpu_is_not_reduced(lab, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(lab, "Run", lambda profile, reduced, cfg, overrides: (reduced, cfg["epochs"], cfg["rate"]))
+    monkeypatch.setattr(
+        lab_module, "Run", lambda profile, reduced, cfg, overrides: (reduced, cfg["epochs"], cfg["rate"])
+    )
     assert lab.start(SETTINGS, "full") == (False, 30, 0.2)
 
 
 @pytest.mark.parametrize("profile", ["huge", "Demo", "full "])
 def test_unknown_profile(lab, monkeypatch, profile):
     monkeypatch.setenv("NNDL_PROFILE", profile)
-    with pytest.raises(lab.LabError, match=f"NNDL_PROFILE={profile}: unknown profile; known: tiny, demo, full"):
+    with pytest.raises(records.LabError, match=f"NNDL_PROFILE={profile}: unknown profile; known: tiny, demo, full"):
         lab.start(SETTINGS)
 
 
@@ -133,18 +173,33 @@ def test_settings_table_shows_all_profiles(lab):
 
 def test_missing_data_folder(lab, monkeypatch, tmp_path):
     monkeypatch.setenv("NNDL_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(lab.LabError, match=r"NNDL_DATA=.*nowhere: no such folder"):
+    with pytest.raises(records.LabError, match=r"NNDL_DATA=.*nowhere: no such folder"):
         lab.start(SETTINGS)
 
 
 def test_full_without_data_stops(lab):
-    with pytest.raises(lab.LabError, match=r"full needs real data: no folder .*cifar10; set NNDL_DATA"):
+    with pytest.raises(records.LabError, match=r"full needs real data: no folder .*cifar10; set NNDL_DATA"):
         lab.start(SETTINGS, "full").find_data("cifar10")
 
 
-def test_full_may_download(lab, monkeypatch):
+def test_only_a_room_that_can_download_offers_it(lab, monkeypatch):
+    run = lab.start(SETTINGS, "full")
+    with pytest.raises(records.LabError, match="or NNDL_DOWNLOAD=1 to fetch it"):
+        run.find_data("cifar10", can_download=True)
+    with pytest.raises(records.LabError, match="README says where it comes from"):
+        run.find_data("cifar10")
     monkeypatch.setenv("NNDL_DOWNLOAD", "1")
-    assert lab.start(SETTINGS, "full").find_data("cifar10").name == "cifar10"
+    run = lab.start(SETTINGS, "full")
+    assert run.find_data("cifar10", can_download=True).name == "cifar10"
+    with pytest.raises(records.LabError):
+        run.find_data("cifar10")
+
+
+def test_relative_data_folder_is_taken_from_where_the_person_stands(lab, monkeypatch, tmp_path):
+    (tmp_path / "here" / "sets" / "cifar10").mkdir(parents=True)
+    monkeypatch.setenv("PWD", str(tmp_path / "here"))  # a notebook's kernel works in the room, and inherits this
+    monkeypatch.setenv("NNDL_DATA", "sets")
+    assert lab.start(SETTINGS, "full").find_data("cifar10") == tmp_path / "here" / "sets" / "cifar10"
 
 
 @pytest.mark.parametrize("profile, found", [("tiny", True), ("demo", False), ("full", True)])
@@ -176,70 +231,128 @@ def test_fingerprint(lab):
 
 def test_record_is_written_and_read(lab, room):
     record = finished(lab)
-    folder = room / "results" / "demo"
-    assert json.loads((folder / "record.json").read_text(encoding="utf-8")) == json.loads(json.dumps(record))
+    folder = room / "runs" / "demo"
+    assert records.read_record(folder) == record and record["schema"] == 2
     assert list(np.load(folder / "curve.npz")["y"]) == [1, 2]
     read, place = lab.load_record()
-    assert read["metrics"]["m"]["value"] == 1.0 and place == folder
-    assert sorted(path.name for path in folder.iterdir()) == ["curve.npz", "record.json"]
+    assert read["metrics"]["m"]["value"] == 1.5 and place == folder
+    assert not list(room.rglob("*.part")) and not (room / "results").exists()
 
 
-def test_record_fits_the_schema(lab):
-    from test_structure import assert_record
+def kept(room, profile, record, value):
+    """Put a record where the kept ones lie."""
+    record = json.loads(json.dumps(record)) | {"profile": profile}
+    record["metrics"]["m"] |= dict(value=value, low=value, high=value)
+    folder = room / "results" / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
 
-    record = json.loads(json.dumps(finished(lab)))
-    assert_record(record | {"assignment": "CA0_room"}, "CA0_room", "demo")
 
-
-def test_report_reads_full_then_demo_and_tiny_only_its_own(lab, monkeypatch):
-    with pytest.raises(lab.LabError, match=r"no record under CA0_room/results: run code\.ipynb first"):
+def test_report_shows_the_own_run_else_the_kept_one(lab, room, monkeypatch):
+    with pytest.raises(records.LabError, match=r"no record under CA0_room/runs or CA0_room/results: run code\.ipynb"):
         lab.load_record()
+    record = finished(lab, "demo")
+    for name in ("lock", "lock.txt", "record.json", "curve.npz"):
+        (room / "runs" / "demo" / name).unlink(missing_ok=True)
+    kept(room, "demo", record, 2.0)
+    assert lab.load_record()[1] == room / "results" / "demo"
+    kept(room, "full", record, 3.0)
+    assert lab.load_record()[1] == room / "results" / "full"
     finished(lab, "demo")
-    assert lab.load_record()[0]["profile"] == "demo"
-    finished(lab, "full")
-    assert lab.load_record()[0]["profile"] == "full"
+    assert lab.load_record()[1] == room / "runs" / "demo"
+    monkeypatch.setenv("NNDL_PROFILE", "full")
+    assert lab.load_record()[1] == room / "results" / "full", "no own run of the profile that was asked for"
+    monkeypatch.setenv("NNDL_PROFILE", "demo")
+    monkeypatch.setenv("NNDL_RUN", "kept")
+    assert lab.load_record()[1] == room / "results" / "full"
+    monkeypatch.delenv("NNDL_RUN")
     monkeypatch.setenv("NNDL_PROFILE", "tiny")
-    with pytest.raises(lab.LabError):
+    with pytest.raises(records.LabError, match="no tiny run"):
         lab.load_record()
 
 
-def test_a_run_that_dies_leaves_the_old_record(lab, room, monkeypatch):
-    finished(lab, value=1.0)
-    before = (room / "results" / "demo" / "record.json").read_bytes()
+def test_first_line_says_whose_run(lab, room):
+    record = finished(lab, "demo")
+    kept(room, "demo", record, 1.25)
+    own = lab.show_run(*lab.load_record()).data
+    assert own.startswith("**Your own run** (demo; cpu") and "toy (embedded)" in own
+    assert "1.50" in own and "1.25" in own and "+0.25" in own, "own and kept figures, and their difference"
+    (room / "runs" / "demo" / "record.json").unlink()
+    assert lab.show_run(*lab.load_record()).data.startswith("**The kept run** (demo; cpu")
+    finished(lab, "tiny")
+    tiny = records.read_record(room / "runs" / "tiny")
+    assert "figures mean nothing" in lab.show_run(tiny, room / "runs" / "tiny").data
 
-    def fails(self, *args, **kwargs):
-        with open(self, "w", encoding="utf-8") as file:
-            file.write('{"half": ')
-        raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_text", fails)
-    with pytest.raises(OSError):
-        finished(lab, value=2.0)
-    assert (room / "results" / "demo" / "record.json").read_bytes() == before
+def test_ledger_is_shown_for_the_profile(lab, room):
+    record = finished(lab)
+    assert lab.show_looks(record).data == "No earlier demo run was kept."
+    entry = {"profile": "demo", "replaced": "2026-01-02", "why": "other seeds", "metrics": record["metrics"]}
+    (room / "results").mkdir()
+    path = room / "results" / "history.json"
+    path.write_text(json.dumps([entry, entry | {"profile": "full", "why": "never"}]), encoding="utf-8")
+    shown = lab.show_looks(record).data
+    assert "2026-01-02" in shown and "other seeds" in shown and "a metric" in shown and "never" not in shown
+
+
+@pytest.mark.parametrize("text", ["", '{"half": ', "[]", '{"schema": 2}'])
+def test_broken_record_is_one_line(lab, room, text):
+    finished(lab)
+    (room / "runs" / "demo" / "record.json").write_text(text, encoding="utf-8")
+    with pytest.raises(records.LabError, match=r"demo.record\.json is damaged \(.+\): delete it, or run") as error:
+        lab.load_record()
+    assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_leaves_the_old_record_whole(lab, room):
+    finished(lab, value=1.5)
+    folder = room / "runs" / "demo"
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    os.symlink("/dev/full", folder / "record.json.part")  # writing there fails as on a full disk
+    with pytest.raises(records.LabError, match=r"could not be written \(No space left on device\); what was there"):
+        finished(lab, value=2.5)
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for name in ("record.json", "curve.npz"):
+        assert after[name] == before[name], f"{name} must stay, whole"
+    assert not list(folder.glob("*.part"))
 
 
 @pytest.mark.parametrize(
     "change",
-    [dict(value=float("nan")), dict(low=float("nan")), dict(low=1.5), dict(high=0.5)],
-    ids=["nan", "nan-bound", "low-above", "high-below"],
+    [
+        dict(value=float("nan")),
+        dict(low=float("nan")),
+        dict(low=1.5),
+        dict(high=0.5),
+        dict(high=float("inf")),
+        dict(n=0),
+        dict(interval=""),
+        dict(extra=1),
+    ],
+    ids=["nan", "nan-bound", "low-above", "high-below", "infinite", "no-items", "no-name", "unknown-key"],
 )
 def test_metric_refuses_what_is_no_result(lab, change):
-    run = lab.start(SETTINGS)
-    run.use_data("toy", "embedded", {"test": 3}, [np.arange(3)])
-    with pytest.raises(lab.LabError, match="metric m"):
+    run = begun(lab)
+    with pytest.raises(records.LabError):
         run.metric("m", dict(value=1.0, low=0.9, high=1.1, n=3, interval="x") | change, "", "m", "toy")
     assert run.metrics == {}
 
 
 def test_metric_refuses_unknown_data(lab):
     run = lab.start(SETTINGS)
-    with pytest.raises(lab.LabError, match="data 'toy' was not announced"):
+    with pytest.raises(records.LabError, match="data 'toy' was not announced"):
         run.metric("m", lab.over_items([1.0]), "", "m", "toy")
 
 
+def test_data_note_is_checked_at_once(lab):
+    with pytest.raises(records.LabError, match="synthetic"):
+        lab.start(SETTINGS).use_data("toy", "synthetic", {"test": 3}, [])
+
+
 def test_a_metric_with_a_target_is_a_headline(lab):
-    run = lab.start(SETTINGS)
-    run.use_data("toy", "embedded", {"test": 3}, [np.arange(3)])
+    run = begun(lab)
     run.metric("plain", lab.over_items([1.0]), "", "m", "toy")
     run.metric("aimed", lab.over_items([1.0]), "", "m", "toy", target={"value": 2, "source": "the assignment"})
     assert [metric["headline"] for metric in run.metrics.values()] == [False, True]
@@ -259,130 +372,66 @@ def test_seed_is_set_at_the_start(lab):
     assert torch.equal(first[1], second[1]) and np.array_equal(first[2], second[2])
 
 
-# ---------------------------------------------------------------- intervals and sentences
+def test_tracking_has_a_folder_a_run_with_its_settings(lab, room, monkeypatch):
+    monkeypatch.setenv("NNDL_TRACK", "tensorboard")
+    run = begun(lab)
+    run.metric("m", lab.over_items([1.5]), "", "m", "toy", headline=True)
+    run.accelerator.log({"loss": 0.5}, step=1)
+    run.finish()
+    (folder,) = (room / "runs" / "demo" / "track").iterdir()
+    written = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("hparams.yml"))
+    assert "epochs: '2'" in written and list(folder.rglob("events.out.*"))
 
 
-def test_over_items_has_the_width_of_the_normal_interval(lab):
-    values = np.random.default_rng(0).normal(5, 2, 2000)
-    got = lab.over_items(values)
-    half = 1.96 * values.std() / np.sqrt(len(values))
-    assert got["value"] == pytest.approx(values.mean()) and got["n"] == 2000
-    assert got["low"] == pytest.approx(values.mean() - half, abs=0.15 * half)
-    assert got["high"] == pytest.approx(values.mean() + half, abs=0.15 * half)
-    narrow = lab.over_items(values, level=0.5)
-    assert got["low"] < narrow["low"] < narrow["high"] < got["high"]
-    assert lab.over_items(values) == got
+# ---------------------------------------------------------------- comparisons
 
 
-@pytest.mark.parametrize("values", [[1.0], [0.5, 0.5, 0.5], [True, True]])
-def test_over_items_without_spread(lab, values):
-    got = lab.over_items(values)
-    assert got["low"] == got["value"] == got["high"] == float(values[0]) and got["n"] == len(values)
+def test_compare_notes_values_and_paired_differences(lab):
+    run, rng = begun(lab), np.random.default_rng(0)
+    truth = rng.random((3, 200))
+    scores = {"ResNet-18, wide": 100.0 * (truth < 0.9), "ViT": 100.0 * (truth < 0.7)}
+    table = run.compare(
+        "acc", scores, "%", "toy", "test accuracy", reference="ViT", targets={"ViT": {"value": 60, "source": "x"}}
+    )
+    assert set(run.metrics) == {"acc_resnet18_wide", "acc_vit", "acc_vit_minus_resnet18_wide"}
+    wide, vit, apart = (run.metrics[f"acc_{key}"] for key in ("resnet18_wide", "vit", "vit_minus_resnet18_wide"))
+    assert wide["value"] == pytest.approx(scores["ResNet-18, wide"].mean()) and vit["target"]["value"] == 60
+    assert apart["value"] == pytest.approx(vit["value"] - wide["value"]) and apart["high"] < 0
+    assert (apart["unit"], wide["unit"], apart["label"]) == (
+        "points",
+        "%",
+        "ViT minus ResNet-18, wide, test accuracy",
+    )
+    assert "3 seeds" in vit["interval"] and list(table.index) == ["ResNet-18, wide", "ViT"]
 
 
-def test_over_seeds_is_the_t_interval(lab):
-    values = [0.90, 0.93, 0.95, 0.91]
-    got = lab.over_seeds(values)
-    low, high = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (got["value"], got["low"], got["high"]) == pytest.approx((np.mean(values), low, high))
-    # by hand: t(0.975, 1) = 12.7062, standard error of 0 and 2 is 1
-    assert lab.over_seeds([0.0, 2.0])["high"] == pytest.approx(1 + 12.7062, abs=1e-4)
-    assert np.isinf(lab.over_seeds([1.0])["high"])
+def test_compare_draws_the_units_that_are_named(lab):
+    run, rng = begun(lab), np.random.default_rng(0)
+    patients = np.repeat(np.arange(20), 10)
+    scores = {"a": rng.normal(0, 1, 20)[patients], "b": rng.normal(0, 1, 20)[patients]}  # ten equal films a patient
+    run.compare("films", scores, "", "toy", "score")
+    run.compare("patients", scores, "", "toy", "score", groups=patients, of="patients")
+    by_film, by_patient = (run.metrics[f"{name}_a"] for name in ("films", "patients"))
+    assert (by_film["n"], by_patient["n"]) == (200, 20) and by_patient["interval"] == "bootstrap, patients"
+    ratio = (by_patient["high"] - by_patient["low"]) / (by_film["high"] - by_film["low"])
+    assert 2.4 < ratio < 4, "ten films of one patient are one observation: the interval is about sqrt(10) wider"
 
 
-@pytest.mark.parametrize(
-    "low, high, words",
-    [
-        (0.1, 0.3, "better than"),
-        (-0.3, -0.1, "worse than"),
-        (-0.1, 0.3, "not distinguishable from"),
-        (0.0, 0.3, "not distinguishable from"),
-        (-0.3, 0.0, "not distinguishable from"),
-    ],
-)
-def test_verdict(lab, low, high, words):
-    assert lab.verdict(dict(low=low, high=high)) == words
-    assert lab.verdict(dict(low=low, high=high), "up", "down", "even") in ("up", "down", "even")
+def test_compare_series_says_what_it_covers(lab):
+    run, rng = begun(lab), np.random.default_rng(0)
+    scores = {"a": rng.normal(0, 1, 300), "b": rng.normal(0, 1, 300)}
+    run.compare("mse", scores, "", "toy", "MSE", reference="a", series=True, of="hours")
+    assert 0.9 < run.metrics["mse_a"]["coverage"] <= 1 and "hours" in run.metrics["mse_a_minus_b"]["interval"]
 
 
-def test_text(lab):
-    assert lab.text(dict(value=94.12, low=93.6, high=94.64, unit="%")) == "94.1 % [93.6, 94.6]"
-    assert lab.text(dict(value=0.5, low=0.25, high=0.75, unit="nats"), 2) == "0.50 nats [0.25, 0.75]"
+def test_a_method_that_is_never_right_has_a_width(lab):
+    run = begun(lab)
+    run.compare("acc", {"a": np.zeros(50), "b": np.full(50, 100.0)}, "%", "toy", "accuracy", reference="b")
+    assert run.metrics["acc_a"]["high"] == pytest.approx(7.13, abs=0.01)
+    assert run.metrics["acc_b"]["low"] == pytest.approx(92.87, abs=0.01)
+    assert run.metrics["acc_b_minus_a"]["low"] < 99
 
 
-# ---------------------------------------------------------------- resume
-
-
-def train(folder, **environment):
-    """Start toy_training.py in a folder; returns the finished process."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("NNDL_")}
-    variables |= {"NNDL_PROFILE": "demo", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | environment
-    command = [sys.executable, "toy_training.py"]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, encoding="utf-8")
-
-
-def training_room(folder, room):
-    shutil.copytree(room, folder)
-    shutil.copy(HERE / "toy_training.py", folder)
-    return folder
-
-
-def metrics(folder):
-    return json.loads((folder / "results" / "demo" / "record.json").read_text(encoding="utf-8"))["metrics"]
-
-
-def test_killed_training_ends_as_if_it_had_not_been(room, tmp_path):
-    whole = training_room(tmp_path / "whole", room)
-    assert train(whole).returncode == 0
-
-    broken = training_room(tmp_path / "broken", room)
-    state = broken / "results" / "demo" / "state" / "toy"
-    # in the middle of an epoch
-    assert train(broken, KILL_AT="2:3").returncode == -9
-    assert [path.name for path in state.iterdir()] == ["epoch-0002"]
-    assert not (broken / "results" / "demo" / "record.json").exists()
-    # while a state is being written
-    second = train(broken, KILL_IN_SAVE="4")
-    assert (second.returncode, second.stdout) == (-9, "done before: 2\n")
-    assert sorted(path.name for path in state.iterdir()) == ["epoch-0003", "epoch-0004.part"]
-    third = train(broken)
-    assert (third.returncode, third.stdout) == (0, "done before: 3\n"), third.stderr
-    assert metrics(broken) == metrics(whole)
-    assert not state.exists(), "a finished run leaves no state behind"
-
-
-def small_training(lab, config, epochs):
-    """One model, `epochs` steps, one state a step; returns how many it found done, the weight and the history."""
-    run = lab.start(SETTINGS)
-    model = torch.nn.Linear(1, 1)
-    torch.nn.init.zeros_(model.weight)
-    model = run.accelerator.prepare(model)
-    history = []
-    checkpoint = run.checkpoint("small", config, history=history)
-    found = checkpoint.done
-    for epoch in range(found, epochs):
-        with torch.no_grad():
-            model.weight += 1
-        history.append(float(epoch))
-        checkpoint.save(epoch + 1)
-    return found, model.weight.item(), history
-
-
-def test_state_of_the_same_config_is_used(lab):
-    small_training(lab, {"width": 8}, 2)
-    assert small_training(lab, {"width": 8}, 3) == (2, 3.0, [0.0, 1.0, 2.0])
-
-
-def test_state_of_another_config_is_not_used(lab):
-    small_training(lab, {"width": 8}, 2)
-    assert small_training(lab, {"width": 16}, 1) == (0, 1.0, [0.0])
-
-
-def test_only_the_last_whole_state_is_kept(lab, room):
-    small_training(lab, {}, 3)
-    state = room / "results" / "demo" / "state" / "small"
-    assert [path.name for path in state.iterdir()] == ["epoch-0003"]
-    shutil.copytree(state / "epoch-0003", state / "epoch-0004.part")  # as a run leaves it that dies while it saves
-    (state / "epoch-0004.part" / "extra.pt").unlink()
-    assert small_training(lab, {}, 4)[0] == 3
-    assert [path.name for path in state.iterdir()] == ["epoch-0004"]
+@pytest.mark.parametrize("name, key", [("ResNet-18", "resnet18"), ("patch MLP", "patch_mlp"), ("β = 1.5", "15")])
+def test_slug(name, key):
+    assert lab_module.slug(name) == key

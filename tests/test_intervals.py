@@ -1,0 +1,279 @@
+"""Each interval against known coverage: of many simulated data sets, so many must hold the truth; and the words.
+
+A test with R simulations lets the coverage be off by three standard errors of R draws at 95 %, 2.9 points for 500.
+"""
+
+import numpy as np
+import pytest
+import scipy.stats
+from scipy.signal import lfilter
+from statsmodels.stats.proportion import proportion_confint
+
+from nndl import intervals
+
+R = 500
+
+
+def coverage(draw, truth, repeats=R):
+    """Percent of the intervals draw(rng) that hold the truth."""
+    rng = np.random.default_rng(0)
+    found = [draw(rng) for _ in range(repeats)]
+    return 100 * np.mean([result["low"] <= truth <= result["high"] for result in found])
+
+
+# ---------------------------------------------------------------- proportions
+
+
+@pytest.mark.parametrize("right, n", [(50, 50), (0, 50), (3, 40), (999, 1000), (20, 40)])
+def test_wilson_is_the_librarys(right, n):
+    scores = np.zeros(n)
+    scores[:right] = 100
+    got = intervals.over_items(scores, full=100)
+    low, high = proportion_confint(right, n, method="wilson")
+    assert (got["low"], got["high"]) == pytest.approx((100 * low, 100 * high), abs=1e-9)
+    assert got["interval"] == "Wilson, test items" and got["n"] == n
+
+
+def test_all_right_is_not_certain():
+    got = intervals.over_items([1.0] * 50)
+    assert got["value"] == 1 and got["low"] == pytest.approx(0.929, abs=5e-4) and got["high"] == 1
+
+
+def test_all_wrong_needs_to_be_told_its_scale():
+    assert intervals.over_items(np.zeros(50))["high"] == 0  # could as well be fifty losses of 0
+    assert intervals.over_items(np.zeros(50), full=100)["high"] == pytest.approx(7.13, abs=0.01)
+
+
+@pytest.mark.parametrize("p, n", [(0.5, 60), (0.95, 50), (0.99, 300)])
+def test_coverage_of_proportions(p, n):
+    assert 92 <= coverage(lambda rng: intervals.over_items((rng.random(n) < p).astype(float)), p) <= 99
+
+
+@pytest.mark.parametrize("p, units, alike", [(0.9, 40, 0.3), (0.97, 100, 0.3), (0.5, 15, 0.2)])
+def test_coverage_of_grouped_proportions(p, units, alike):
+    """Several films a patient, alike inside a patient: the naive interval over films holds far less."""
+
+    def draw(rng):
+        patients = np.repeat(np.arange(units), rng.integers(1, 12, units))
+        own = rng.beta(p * (1 - alike) / alike, (1 - p) * (1 - alike) / alike, units)
+        return (rng.random(len(patients)) < own[patients]).astype(float), patients
+
+    assert coverage(lambda rng: intervals.over_items(*draw(rng), of="patients"), p) > 90
+    assert coverage(lambda rng: intervals.over_items(draw(rng)[0]), p) < 88
+
+
+# ---------------------------------------------------------------- means of items
+
+
+def test_bootstrap_has_the_width_of_the_normal_interval():
+    values = np.random.default_rng(0).normal(5, 2, 2000)
+    got = intervals.over_items(values)
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert got["value"] == pytest.approx(values.mean()) and got["n"] == 2000
+    assert got["low"] == pytest.approx(values.mean() - half, abs=0.15 * half)
+    assert got["high"] == pytest.approx(values.mean() + half, abs=0.15 * half)
+    narrow = intervals.over_items(values, level=0.5)
+    assert got["low"] < narrow["low"] < narrow["high"] < got["high"]
+    assert intervals.over_items(values) == got
+
+
+def test_coverage_of_grouped_means():
+    def draw(rng):
+        groups = np.repeat(np.arange(50), 4)
+        return rng.normal(0, 1, 50)[groups] + rng.normal(0, 0.5, 200) + 3, groups
+
+    assert 91 <= coverage(lambda rng: intervals.over_items(*draw(rng)), 3) <= 98
+    assert coverage(lambda rng: intervals.over_items(draw(rng)[0]), 3) < 80
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.5, 0.5], [7.0, 7.0]])
+def test_losses_without_spread(values):
+    got = intervals.over_items(values)
+    assert got["low"] == got["value"] == got["high"] and got["interval"] == "no spread, test items"
+
+
+@pytest.mark.parametrize("values", [[], [1.0, np.nan], [[1.0]], [np.inf, 1.0]])
+def test_what_is_no_scores(values):
+    with pytest.raises(ValueError, match=r"scores"):
+        intervals.over_items(values)
+
+
+def test_groups_must_fit():
+    with pytest.raises(ValueError, match=r"groups of shape \(2,\) for 3 items"):
+        intervals.over_items([1.0, 2.0, 4.0], groups=[0, 1])
+
+
+def test_coverage_of_any_statistic():
+    """AUC of 40 ill and 60 healthy patients, whose truth is known: Phi(d / sqrt 2)."""
+    ill = np.arange(100) < 40
+
+    def draw(rng):
+        score = rng.normal(ill.astype(float), 1)
+
+        def auc(i):
+            return (score[i][ill[i]][:, None] > score[i][~ill[i]]).mean()
+
+        return intervals.over_draws(auc, 100, "patients", draws=200)
+
+    assert 89 <= coverage(draw, scipy.stats.norm.cdf(1 / np.sqrt(2)), repeats=150) <= 99
+
+
+def test_statistic_without_a_value_is_refused():
+    with pytest.raises(ValueError, match="no value in 100 of 100 draws of patients"):
+        intervals.over_draws(lambda i: np.nan, 10, "patients", draws=100)
+
+
+# ---------------------------------------------------------------- seeds
+
+
+def test_over_seeds_is_the_t_interval():
+    values = [0.90, 0.93, 0.95, 0.91]
+    got = intervals.over_seeds(values)
+    low, high = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (got["value"], got["low"], got["high"]) == pytest.approx((np.mean(values), low, high))
+    # by hand: t(0.975, 1) = 12.7062, standard error of 0 and 2 is 1
+    assert intervals.over_seeds([0.0, 2.0])["high"] == pytest.approx(1 + 12.7062, abs=1e-4)
+
+
+@pytest.mark.parametrize("values", [[1.0], [100.0, 100.0, 100.0]])
+def test_seeds_without_spread_know_no_interval(values):
+    got = intervals.over_seeds(values)
+    assert np.isinf(got["low"]) and np.isinf(got["high"])
+
+
+@pytest.mark.parametrize(
+    "seeds, items, by_seed, by_item, by_cell",
+    [(3, 400, 0.05, 1, 1), (3, 400, 0.5, 1, 1), (5, 100, 0.1, 1, 0.3), (3, 600, 0, 1, 0.1)],
+)
+def test_coverage_of_seeds_and_items(seeds, items, by_seed, by_item, by_cell):
+    def draw(rng):
+        scores = rng.normal(0, by_seed, (seeds, 1)) + rng.normal(0, by_item, items)
+        return intervals.over_seeds_and_items(scores + rng.normal(0, by_cell, (seeds, items)))
+
+    assert coverage(draw, 0) >= 92
+
+
+def test_items_alone_miss_the_noise_of_seeds():
+    """What a bootstrap over test items says of a method from one seed, when seeds differ."""
+
+    def draw(rng):
+        return intervals.over_items(rng.normal(0, 0.3) + rng.normal(0, 1, 400), level=0.95)
+
+    assert coverage(draw, 0, repeats=100) < 60
+
+
+def test_three_seeds_that_are_always_right():
+    got = intervals.over_seeds_and_items(np.full((3, 1000), 100.0))
+    assert got["value"] == 100 and got["low"] == pytest.approx(99.62, abs=0.01) and "3 seeds" in got["interval"]
+
+
+def test_coverage_of_seeds_and_items_that_are_right_or_wrong():
+    rng = np.random.default_rng(1)
+    truth = 100 / (1 + np.exp(-(2 + rng.normal(0, 0.2, 10**6) + rng.normal(0, 1.5, 10**6))))
+
+    def draw(rng):
+        chance = 1 / (1 + np.exp(-(2 + rng.normal(0, 0.2, (3, 1)) + rng.normal(0, 1.5, 300))))
+        return intervals.over_seeds_and_items(100.0 * (rng.random((3, 300)) < chance))
+
+    assert coverage(draw, truth.mean()) >= 92
+
+
+# ---------------------------------------------------------------- series
+
+
+@pytest.mark.parametrize("phi, least", [(0.0, 92), (0.9, 91), (0.95, 91)])
+def test_coverage_of_blocks(phi, least):
+    """An AR(1) process; the coverage that is said must be near the one that is found."""
+    said = []
+
+    def draw(rng):
+        series = lfilter([1.0], [1.0, -phi], rng.standard_normal(3356))[500:]  # 2856 windows
+        result = intervals.over_blocks(series, simulations=100)
+        said.append(100 * result["coverage"])
+        return result
+
+    found = coverage(draw, 0, repeats=200)
+    assert found >= least and abs(found - np.mean(said)) < 5
+
+
+def test_short_and_dependent_series_says_that_it_holds_less():
+    series = lfilter([1.0], [1.0, -0.99], np.random.default_rng(0).standard_normal(900))[500:]
+    got = intervals.over_blocks(series)
+    assert got["coverage"] < 0.9 and f"{100 * got['coverage']:.0f} % coverage in simulation" in got["interval"]
+
+
+def test_items_of_a_series_are_not_independent():
+    series = lfilter([1.0], [1.0, -0.9], np.random.default_rng(0).standard_normal(3356))[500:]
+    block, item = intervals.over_blocks(series), intervals.over_items(series)
+    assert block["high"] - block["low"] > 3 * (item["high"] - item["low"])
+
+
+def test_blocks_are_whole_periods():
+    got = intervals.over_blocks(np.random.default_rng(0).normal(size=1000), period=24)
+    assert "blocks of 24 hours" in got["interval"] and got["n"] == 41
+
+
+def test_correlation_time_of_an_ar1():
+    series = lfilter([1.0], [1.0, -0.8], np.random.default_rng(0).standard_normal(200_000))
+    assert intervals.correlation_time(series) == pytest.approx((1 + 0.8) / (1 - 0.8), rel=0.05)
+    assert intervals.correlation_time(np.ones(100)) == 1
+
+
+# ---------------------------------------------------------------- paired differences, words
+
+
+@pytest.mark.parametrize("n, only_ours, only_theirs", [(50, 0.1, 0.05), (1000, 0.03, 0.02)])
+def test_coverage_of_paired_proportions(n, only_ours, only_theirs):
+    def draw(rng):
+        u = rng.random(n)
+        ours = (u < only_ours) | (u > 0.5)
+        theirs = ((u >= only_ours) & (u < only_ours + only_theirs)) | (u > 0.5)
+        return intervals.difference(100.0 * ours, 100.0 * theirs)
+
+    assert coverage(draw, 100 * (only_ours - only_theirs)) >= 92
+
+
+def test_always_agreeing_is_not_certain():
+    right = np.full(50, 100.0)
+    got = intervals.difference(right, right)
+    assert got["value"] == 0 and got["high"] == pytest.approx(5.33, abs=0.01) and got["low"] == -got["high"]
+    got = intervals.difference(right, right, groups=np.arange(50) // 5, of="patients")
+    assert got["n"] == 10 and got["high"] == pytest.approx(100 * (1 - 0.025**0.1))
+
+
+def test_one_sided_differences_of_patients_are_no_proportion():
+    """Two patients of fifty where ours alone is right show nothing; Wilson on the differences would exclude zero."""
+    groups = np.repeat(np.arange(50), 2)
+    ours, theirs = np.full(100, 100.0), np.full(100, 100.0)
+    theirs[:4] = 0
+    assert intervals.difference(ours, theirs, groups, "patients")["low"] <= 0
+
+
+def test_pairing_is_used():
+    """A difference of 1 under a noise of 10 that both methods share."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 10, 200)
+    got = intervals.difference(shared + rng.normal(1, 0.5, 200), shared)
+    assert 0.8 < got["low"] < got["high"] < 1.2
+    with pytest.raises(ValueError, match="can't be paired"):
+        intervals.difference(shared, shared[:5])
+
+
+@pytest.mark.parametrize(
+    "low, high, words",
+    [
+        (0.1, 0.3, "better than"),
+        (-0.3, -0.1, "worse than"),
+        (-0.1, 0.3, "not distinguishable from"),
+        (0.0, 0.3, "not distinguishable from"),
+        (-0.3, 0.0, "not distinguishable from"),
+    ],
+)
+def test_verdict(low, high, words):
+    assert intervals.verdict(dict(low=low, high=high)) == words
+    assert intervals.verdict(dict(low=low, high=high), "up", "down", "even") in ("up", "down", "even")
+
+
+def test_text():
+    assert intervals.text(dict(value=94.12, low=93.6, high=94.64, unit="%")) == "94.1 % [93.6, 94.6]"
+    assert intervals.text(dict(value=0.5, low=0.25, high=0.75, unit="nats"), 2) == "0.50 nats [0.25, 0.75]"
