@@ -64,6 +64,8 @@ lint: .venv/ready
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 
+# for every platform, and for the oldest Python and later ones
 lock: .venv/ready
-	.venv/bin/uv pip compile --quiet --universal --python $(PYTHON) --custom-compile-command "make lock" \
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.12 --python $(PYTHON) \
+		--custom-compile-command "make lock (uv pip compile --universal --python-version=3.12)" \
 		requirements.in --output-file requirements.txt

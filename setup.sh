@@ -73,11 +73,12 @@ again="run the same command again when that is mended"
 if [ "$cpu" = 1 ]; then
     say "installing requirements.in with torch for the CPU, other pins as in requirements.txt"
     sed '/^-e /d' requirements.txt >.venv/pins.txt
-    "$uv" pip install --quiet --python .venv/bin/python --torch-backend cpu -r requirements.in -c .venv/pins.txt ||
+    "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --torch-backend cpu -r requirements.in -c .venv/pins.txt ||
         fail "packages could not be installed (see above); $again"
 else
     say "installing requirements.txt (about 3 GB to download the first time)"
-    "$uv" pip install --quiet --python .venv/bin/python -r requirements.txt ||
+    # compiled once here: where Python may not write its bytecode, each kernel would compile torch again
+    "$uv" pip install --quiet --compile-bytecode --python .venv/bin/python -r requirements.txt ||
         fail "packages could not be installed (see above); $again"
 fi
 

@@ -32,7 +32,7 @@ def launch(script):
         command, cwd=script.parent, env=environment, capture_output=True, encoding="utf-8", timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((script.parent / "results" / "tiny" / "record.json").read_text(encoding="utf-8"))
+    return json.loads((script.parent / "runs" / "tiny" / "record.json").read_text(encoding="utf-8"))
 
 
 def test_toy_training_on_two_processes(room):

@@ -97,18 +97,17 @@ def test_two_rooms_do_not_mix(make_notebook, tmp_path):
     loaded = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "lab.py").write_text(f"NAME = {name!r}", encoding="utf-8")
-        (tmp_path / name / "toy_helper.py").write_text("from lab import NAME", encoding="utf-8")
-        path = make_notebook("import lab\nfrom toy_helper import NAME", folder=tmp_path / name)
+        (tmp_path / name / "toy_helper.py").write_text(f"NAME = {name!r}", encoding="utf-8")
+        path = make_notebook("import toy_helper as helper\nfrom toy_helper import NAME", folder=tmp_path / name)
         loaded.append(load_definitions(path))
-    assert [code.NAME for code in loaded] == [code.lab.NAME for code in loaded] == ["one", "two"]
-    assert "lab" not in sys.modules and "toy_helper" not in sys.modules
+    assert [code.NAME for code in loaded] == [code.helper.NAME for code in loaded] == ["one", "two"]
+    assert "toy_helper" not in sys.modules
     assert str(tmp_path / "one") not in sys.path
 
 
 def test_modules_of_the_same_name_are_put_back(make_notebook, tmp_path, monkeypatch):
     mine = object()
-    monkeypatch.setitem(sys.modules, "lab", mine)
-    (tmp_path / "lab.py").write_text("NAME = 'room'", encoding="utf-8")
-    assert load_definitions(make_notebook("import lab")).lab.NAME == "room"
-    assert sys.modules["lab"] is mine
+    monkeypatch.setitem(sys.modules, "toy_helper", mine)
+    (tmp_path / "toy_helper.py").write_text("NAME = 'room'", encoding="utf-8")
+    assert load_definitions(make_notebook("import toy_helper")).toy_helper.NAME == "room"
+    assert sys.modules["toy_helper"] is mine

@@ -314,7 +314,7 @@ def test_a_good_record_passes():
 @pytest.mark.parametrize(
     "path, value",
     [
-        ("schema", 2),
+        ("schema", 3),
         ("seed", None),
         ("extra", 1),
         ("profile", "huge"),
