@@ -1393,4 +1393,4 @@ def test_room_stands_alone_as_a_script(tmp_path):
         [sys.executable, "main.py"], cwd=tmp_path / "room", env=environment, capture_output=True, encoding="utf-8"
     )
     assert done.returncode != 0 and "profile full needs real data: no folder" in done.stderr.splitlines()[-1]
-    assert not (tmp_path / "room" / "results").exists()
+    assert not list((tmp_path / "room").rglob("record.json"))

@@ -1231,7 +1231,7 @@ def test_real_vit_tiny_answers_like_timms(vit, tmp_path):
     ],
 )
 def test_bad_settings_stop_before_anything(vit, start, tmp_path, profile, overrides, words):
-    record = tmp_path / "CA5_vit" / "results" / "demo" / "record.json"
+    record = tmp_path / "CA5_vit" / "runs" / "demo" / "record.json"
     record.parent.mkdir(parents=True)
     record.write_text("{}", encoding="utf-8")
     before = contents(tmp_path)
@@ -1317,14 +1317,14 @@ def begin_tiny(folder):
 
 def saved_states(folder):
     """{folder of a saved training: its inode}; a training that is done again gets a new folder."""
-    states = (folder / "results" / "tiny" / "state").glob("*/epoch-????")
+    states = (folder / "runs" / "tiny" / "state").glob("*/epoch-????")
     return {path: path.stat().st_ino for path in states}
 
 
 def finished_record(process, folder):
     assert process.wait() == 0, (folder / "log").read_text(encoding="utf-8")[-3000:]
-    assert not (folder / "results" / "tiny" / "state").exists(), "a finished run leaves no state behind"
-    return json.loads((folder / "results" / "tiny" / "record.json").read_text(encoding="utf-8"))
+    assert not (folder / "runs" / "tiny" / "state").exists(), "a finished run leaves no state behind"
+    return json.loads((folder / "runs" / "tiny" / "record.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.timeout(600)
@@ -1339,7 +1339,7 @@ def test_killed_room_ends_as_if_it_had_not_been(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
-    assert not (broken / "results" / "tiny" / "record.json").exists()
+    assert not (broken / "runs" / "tiny" / "record.json").exists()
 
     before = saved_states(broken)
     process = begin_tiny(broken)
