@@ -129,7 +129,7 @@ def show_looks(record):
     parts = []
     for entry in history:
         if entry["profile"] == record["profile"]:
-            rows = [(metric["label"], text(metric, 2)) for metric in entry["metrics"].values()]
-            table = pd.DataFrame(rows, columns=["result", "figure then"]).to_html(index=False, border=0)
+            rows = [(metric["label"], metric["data"], text(metric, 2)) for metric in entry["metrics"].values()]
+            table = pd.DataFrame(rows, columns=["result", "data", "figure then"]).to_html(index=False, border=0)
             parts.append(f"**Replaced on {entry['replaced']}.** {entry['why']}\n\n{table}")
     return Markdown("\n\n".join(parts) or f"No earlier {record['profile']} run was kept.")

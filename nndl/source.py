@@ -107,13 +107,22 @@ def tree_of(thing):
     try:
         tree = class_tree(thing) if isinstance(thing, type) else ast.parse(textwrap.dedent(inspect.getsource(thing)))
     except (OSError, TypeError, SyntaxError):  # no source: an interactive prompt, a lambda inside an expression
-        code = getattr(thing, "__code__", thing)
-        known = sorted(map(str, vars(thing).items())) if isinstance(thing, type) else (code.co_code, code.co_names)
-        return ast.parse(repr(digest(known)))
+        return ast.parse(repr(digest(contents(thing))))
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return tree
+
+
+def contents(thing):
+    """What stands for code without source: a class by its annotations, plain values and methods; else its bytecode."""
+    if isinstance(thing, type):
+        parts = {name: contents(part) for name, part in vars(thing).items() if isinstance(part, FunctionType)}
+        plain = {name: part for name, part in vars(thing).items() if isinstance(part, PLAIN) and name[:2] != "__"}
+        parts |= {name: repr(part) for name, part in plain.items()}
+        return sorted(parts.items()), str(getattr(thing, "__annotations__", {}))
+    code = getattr(thing, "__code__", thing)
+    return code.co_code, code.co_names, [repr(part) for part in code.co_consts if isinstance(part, PLAIN)]
 
 
 def class_tree(kind):

@@ -340,5 +340,30 @@ def test_reached_is_the_same_in_another_process():
     assert source.digest(reached(NOTEBOOK, "by_table")) == "d2e5bf33e1ee"
 
 
+CELLS = [
+    "import inspect\nfrom dataclasses import dataclass\nfrom torch import nn\nfrom nndl import source\ndigests = []",
+    "@dataclass\nclass Recipe:\n    epochs: int\n    lr: float = 0.1",
+    "class Net(nn.Module):\n    def forward(self, x):\n        return 2 * x",
+    "def train(model, recipe):\n    return source.reached(inspect.currentframe())",
+    "digests.append(source.digest(sorted(train(Net(), Recipe(1)).items())))",
+]
+
+
+def test_reached_in_a_notebook(tmp_path):
+    """In a kernel, where inspect does not find the source of classes before Python 3.13: the same cells, run again,
+    reach the same; a class edited there does not."""
+    from nbclient import NotebookClient
+    from nbformat import v4
+
+    same = CELLS[1:]
+    layer = [cell.replace("2 * x", "3 * x") for cell in same]
+    default = [cell.replace("0.1", "0.2") for cell in same]
+    cells = [*CELLS, *same, *layer, *default, *same, "print(*digests)"]
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    first, again, layer, default, back = notebook.cells[-1].outputs[0].text.split()
+    assert first == again == back and len({first, layer, default}) == 3
+
+
 def test_peak_memory_is_in_mib():
     assert 50 < machine.peak_memory() < 100_000
