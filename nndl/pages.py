@@ -52,11 +52,12 @@ def code_trees(room):
 
 
 def settings_of(trees):
-    """The table SETTINGS of a code notebook, or None."""
+    """The table SETTINGS of a code notebook, from its cell alone, or None."""
     for tree in trees:
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SETTINGS":
-                return ast.literal_eval(node.value)
+        if any(isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SETTINGS" for node in tree.body):
+            found = {}
+            exec(compile(tree, "SETTINGS", "exec"), found)
+            return found["SETTINGS"]
     return None
 
 

@@ -14,7 +14,7 @@ from nbconvert import PythonExporter
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from nndl import rooms, tables
+from nndl import pages, rooms, tables
 from nndl.execution import MACHINE_PATH, MAX_NOTEBOOK, unfit
 from nndl.keep import headlines, read_history
 from nndl.notebooks import DEFINITIONS, code_cells
@@ -231,6 +231,25 @@ def test_settings_are_all_used_and_of_one_type(room):
     for name, values in found["SETTINGS"].items():
         assert len(values) == 4, f"{room}, {name}: a value for tiny, demo, full with a GPU and full without one"
         assert len({type(value) for value in values}) == 1, f"{room}, {name}: values of different types"
+
+
+@every_room
+def test_settings_are_checked_before_anything_runs(room, monkeypatch, tmp_path):
+    """What `make run` does first: it reads the table of each room, and calls the room's own check."""
+    for name in ("NNDL_SET", "NNDL_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    for profile in ("tiny", "demo"):
+        pages.check_before(room, profile)
+    monkeypatch.setenv("NNDL_SET", "epoch_s=1")
+    with pytest.raises(rooms.CourseError, match=f"{room}: NNDL_SET: unknown setting 'epoch_s'"):
+        pages.check_before(room, "demo")
+    monkeypatch.setenv("NNDL_SET", "batch_size=0")
+    with pytest.raises(rooms.CourseError, match=f"{room}: .*batch_size"):
+        pages.check_before(room, "demo")
+    monkeypatch.delenv("NNDL_SET")
+    monkeypatch.setenv("NNDL_DATA", str(tmp_path))
+    with pytest.raises(rooms.CourseError, match=f"{room}: profile full needs real data: no folder"):
+        pages.check_before(room, "full")
 
 
 # ---------------------------------------------------------------- records
