@@ -395,3 +395,32 @@ def test_readme_is_written_and_checked(small_course):
     root.write_text("no marks", encoding="utf-8")
     with pytest.raises(rooms.CourseError, match=r"README\.md: needs <!-- results:begin -->"):
         tables.readme(check=True)
+
+
+# ---------------------------------------------------------------- the Makefile, and JupyterLab
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["test", "A=CA5_vit/"], "tests/test_CA5_vit.py tests/test_notebooks.py CA5_vit/code.ipynb"),
+        (["test"], "tests --ignore=tests/benchmarks CA2_covid_cnn/code.ipynb"),
+        (["bench", "A=CA5_vit"], "tests/benchmarks/bench_CA5_vit.py"),
+        (["lab", "PROFILE=tiny"], "nndl.cli lab --profile tiny"),
+        (["run", "A=CA5_vit", "PROFILE=full"], "nndl.cli run CA5_vit --profile full"),
+    ],
+)
+def test_make_respects_its_variables(arguments, words):
+    line = ["make", "-n", "-o", ".venv/ready", *arguments]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(line, cwd=rooms.ROOT, capture_output=True, encoding="utf-8", env=environment)
+    assert done.returncode == 0 and words in " ".join(done.stdout.replace("\\", "").split()), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("user, flags", [(0, ["--allow-root"]), (1000, [])])
+def test_lab_as_root(monkeypatch, user, flags):
+    started = []
+    monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
+    monkeypatch.setattr(subprocess, "call", lambda line, env: started.append((line[3:], env["NNDL_PROFILE"])) or 0)
+    assert cli.main(["lab", "--profile", "tiny"]) == 0
+    assert started == [(["lab", *flags], "tiny")]
