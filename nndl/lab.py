@@ -13,7 +13,7 @@ import platform
 import re
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -93,6 +93,7 @@ class Run:
             self.accelerator.init_trackers(self.room.name, {name: str(value) for name, value in cfg.items()})
         set_seed(self.seed)
         self.seconds, self.earlier = {}, 0.0  # earlier: seconds of trainings that were taken up again
+        self.states = []  # folders of the trainings of this run
         self.data, self.metrics, self.arrays = {}, {}, {}
 
     # -------- data
@@ -137,7 +138,13 @@ class Run:
         source of the calling function, and of what it reaches in this room, counts without being named.
         extra: further state, each with state_dict/load_state_dict or a list that is filled in place.
         """
-        return Checkpoint(self, name, [config, source.reached(inspect.currentframe().f_back)], extra)
+        try:
+            identity = source.digest([name, config, source.reached(inspect.currentframe().f_back)])
+        except TypeError as error:
+            raise LabError(f"checkpoint {name}: its config holds what cannot be compared later ({error})") from None
+        checkpoint = Checkpoint(self, name, identity, extra)
+        self.states.append(checkpoint.folder)
+        return checkpoint
 
     # -------- results
 
@@ -152,6 +159,8 @@ class Run:
             entry["target"] = target
         if data not in self.data:
             raise LabError(f"metric {name}: data {data!r} was not announced with use_data")
+        if self.metrics.get(name, entry)["label"] != label:  # the same again is a cell that is run once more
+            raise LabError(f"metric {name} is noted already, for {self.metrics[name]['label']!r}, now for {label!r}")
         if not -np.inf < entry["low"] <= entry["value"] <= entry["high"] < np.inf:
             raise LabError(f"metric {name}: value outside its interval, or no finite interval: {entry}")
         fits(entry, "properties", "metrics", "additionalProperties")
@@ -169,8 +178,7 @@ class Run:
         is their step ("hours"). label: what is measured. targets: {method: dict(value, source)}.
         Names in the record: <name>_<method> and <name>_<reference>_minus_<method>. Returns a table, a row a method.
         """
-        full = share_of(np.concatenate([np.ravel(part) for part in scores.values()]))
-        rows = {}
+        full, rows = self.one_scale(name, scores, reference, targets), {}
         for method, values in scores.items():
             key, target = f"{name}_{slug(method)}", (targets or {}).get(method)
             estimate = mean_of(values, groups, of, full, series)
@@ -184,12 +192,33 @@ class Run:
                 rows[method][f"{reference} minus it"] = text(self.metrics[key], 2)
         return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
+    def one_scale(self, name, scores, reference, targets):
+        """What a right answer counts in all scores (1 or 100), None where they are no right and wrong; or LabError."""
+        strangers = {reference, *(targets or {})} - {None, *scores}
+        if strangers:
+            raise LabError(
+                f"compare {name}: {', '.join(map(repr, strangers))} is none of {', '.join(map(repr, scores))}"
+            )
+        keys = {slug(method) for method in scores}
+        if len(keys) < len(scores) or "" in keys:
+            raise LabError(f"compare {name}: two methods, or one without letters and digits, get one name: {keys}")
+        shapes = {np.shape(part) for part in scores.values()}
+        if len({shape[-1:] for shape in shapes}) > 1 or (reference is not None and len(shapes) > 1):
+            raise LabError(f"compare {name}: scores of shapes {shapes}: the same items (and seeds) for all")
+        scales = {share_of(np.ravel(part)) for part in scores.values()} - {None}
+        if len(scales) > 1:
+            raise LabError(f"compare {name}: a right answer counts 1 for one method and 100 for another")
+        return share_of(np.concatenate([np.ravel(part) for part in scores.values()]))
+
     def save_arrays(self, name, **arrays):
         """Keep small arrays for the report's plots; written with the record as <name>.npz."""
         self.arrays[name] = {key: np.asarray(value) for key, value in arrays.items()}
 
     def finish(self):
-        """Write arrays and record.json, all or none, then drop the resume state (NNDL_STATE=keep keeps it)."""
+        """Write arrays and record.json, all or none, then drop the states of this run (NNDL_STATE=keep keeps them).
+
+        States of other settings or other code, of runs that were interrupted, stay.
+        """
         record = dict(
             schema=2,
             assignment=self.room.name,
@@ -221,8 +250,14 @@ class Run:
                     with open(parts[f"{name}.npz"], "wb") as file:
                         np.savez_compressed(file, **arrays)
                 parts["record.json"].write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            for old in self.folder.glob("*.npz"):
+                if old.stem not in self.arrays:  # of an earlier run: not beside this record
+                    old.unlink()
             if os.environ.get("NNDL_STATE") != "keep":
-                shutil.rmtree(self.folder / "state", ignore_errors=True)
+                for state in self.states:
+                    shutil.rmtree(state, ignore_errors=True)
+                with suppress(OSError):  # not there, or not empty
+                    (self.folder / "state").rmdir()
             self.lock.release(force=True)
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
@@ -236,16 +271,15 @@ class Checkpoint:
     accelerate's save_state is not atomic, so it writes to a ".part" folder that is renamed when it is complete.
     """
 
-    def __init__(self, run, name, depends, extra):
+    def __init__(self, run, name, identity, extra):
         self.run, self.name, self.extra = run, name, extra
         named = re.sub(r"[^\w.]+", "-", name)
-        identity = source.digest(json.dumps([name, depends], sort_keys=True, default=str))
         self.folder = run.folder / "state" / f"{named}-{identity}"
         self.done, self.spent, self.begin = 0, 0.0, time.perf_counter()
-        saved = sorted(self.folder.glob("epoch-????"))
+        saved = [path for path in self.folder.glob("epoch-*") if path.suffix != ".part"]
         if saved:
-            self.load(saved[-1])
-        elif run.accelerator.is_main_process and any(self.folder.parent.glob(f"{named}-{'?' * 12}/epoch-????")):
+            self.load(max(saved, key=lambda path: int(path.name.removeprefix("epoch-"))))
+        elif run.accelerator.is_main_process and any(self.folder.parent.glob(f"{named}-{'?' * 12}/epoch-*")):
             print(f"{name}: begins anew; a saved state is there, but of other settings, data or code")
 
     def load(self, saved):
@@ -306,4 +340,4 @@ class Checkpoint:
 
 def slug(name):
     """A method's name as it stands in the record: "ResNet-18, wide" -> "resnet18_wide"."""
-    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"[-.]", "", name.lower())).strip("_")
+    return re.sub(r"[^a-z0-9]+", "_", name.lower().replace("-", "")).strip("_")

@@ -80,10 +80,14 @@ def missing_data(folder, can_download):
 
 
 def fingerprint(*arrays):
-    """Sixteen hex digits of the SHA-256 of the arrays' bytes."""
+    """Sixteen hex digits of the SHA-256 of the arrays: their types, shapes and bytes. Not of arrays of objects."""
     sha = hashlib.sha256()
     for array in arrays:
-        sha.update(np.ascontiguousarray(array).tobytes())
+        data = np.ascontiguousarray(array)
+        if data.dtype == object:
+            raise LabError("fingerprint: an array of objects; give it as texts (dtype str) or numbers")
+        sha.update(f"{data.dtype} {data.shape}".encode())
+        sha.update(data.tobytes())
     return sha.hexdigest()[:16]
 
 

@@ -34,17 +34,15 @@ def split_settings(text):
 def fitted(value, default):
     """The value in the type that the default has, tuples inside tuples too; ValueError where it does not fit."""
     if isinstance(default, tuple | list) and isinstance(value, tuple | list):
-        parts = []
-        for part in value:
-            for like in default:
-                with suppress(ValueError):
-                    parts.append(fitted(part, like))
-                    break
-            else:
-                if default:
-                    raise ValueError(f"{part!r} is not like {default[0]!r}")
-                parts.append(part)
-        return type(default)(parts)
+        kinds = {type(part) for part in default}
+        if len(kinds) <= 1:
+            return type(default)(fitted(part, default[0] if default else None) for part in value)
+        if len(value) != len(default):  # a record such as ("conv", 3)
+            raise ValueError(f"has {len(value)} parts, not {len(default)}")
+        with suppress(ValueError):
+            return type(default)(fitted(part, like) for part, like in zip(value, default))
+        likes = [0.0] * len(value) if kinds == {int, float} else default  # (0.5, 1): the 1 may become 0.25
+        return type(default)(fitted(part, like) for part, like in zip(value, likes))
     if type(default) is float and type(value) is int:
         value = float(value)
     if default is not None and type(value) is not type(default):
@@ -56,13 +54,13 @@ def fitted(value, default):
 
 def parse_settings(text, known):
     """Read "epochs=3,seeds=(0,1),name='a,b'" into values of the types that `known` has; LabError where one can't be."""
-    values, name = {}, None
+    values, name, open_text = {}, None, False  # open_text: the value so far is a text without quotes
     for piece in split_settings(text):
         before, equals, raw = piece.partition("=")
-        if not equals and isinstance(known.get(name), str):  # the comma was part of a string
-            values[name] += "," + piece
-            continue
         if not piece.strip():
+            continue
+        if not equals and open_text:  # the comma was part of the text
+            values[name] += "," + piece
             continue
         name, raw = before.strip(), raw.strip()
         if name not in known:
@@ -70,16 +68,32 @@ def parse_settings(text, known):
         if name in values:
             raise LabError(f"NNDL_SET: {name} is given twice")
         default = known[name]
-        if isinstance(default, str) and raw[:1] not in ("'", '"'):
+        open_text = isinstance(default, str) and raw[:1] not in ("'", '"')
+        if open_text:
             values[name] = raw
             continue
         try:
             values[name] = fitted(ast.literal_eval(raw), default)
-        except (ValueError, SyntaxError, TypeError) as error:
-            words = str(error) if isinstance(error, ValueError) and str(error).startswith("is not") else ""
-            why = words or f"is not of type {type(default).__name__}"
+            storable(values[name])
+        except (ValueError, SyntaxError, TypeError, OverflowError) as error:
+            words = str(error) if isinstance(error, ValueError) and str(error)[:3] in ("is ", "has") else ""
+            why = words or ("is too large" if isinstance(error, OverflowError) else "")
+            why = why or f"is not of type {type(default).__name__}"
             raise LabError(f"NNDL_SET: {name}={raw} {why}; its default is {default!r}") from None
     return values
+
+
+def storable(value):
+    """ValueError for what no record can hold: infinity and NaN, and kinds that JSON does not have."""
+    try:
+        fits({"value": json.loads(json.dumps(value, allow_nan=False))}, "$defs", "settings")
+    except (TypeError, ValueError, LabError):
+        raise ValueError("is not a number, text, truth value, or tuple of these") from None
+
+
+def columns(values):
+    """The four values of a setting; a fourth that is not given is the third."""
+    return (*values, values[-1])[:4]
 
 
 def choose(settings, profile=None, overrides=None):
@@ -92,17 +106,21 @@ def choose(settings, profile=None, overrides=None):
         raise LabError(f"NNDL_PROFILE={profile}: unknown profile; known: {', '.join(PROFILES)}")
     reduced = profile == "full" and not torch.cuda.is_available()
     column = 3 if reduced else PROFILES.index(profile)
-    cfg = {name: (*values, values[-1])[column] for name, values in settings.items()}
-    try:
-        fits(json.loads(json.dumps(cfg, allow_nan=False)), "$defs", "settings")
-    except (TypeError, ValueError) as error:
-        raise LabError(f"the settings table holds what no record can: {error}") from None
+    cfg = {}
+    for name, values in settings.items():
+        if not isinstance(values, tuple) or len(values) not in (3, 4):
+            raise LabError(f"SETTINGS, {name}: a tuple of three or four values is needed, one a profile: {values!r}")
+        cfg[name] = columns(values)[column]
+        try:
+            storable(cfg[name])
+        except ValueError as error:
+            raise LabError(f"SETTINGS, {name}: {cfg[name]!r} {error}") from None
     overrides = parse_settings(os.environ.get("NNDL_SET", "") if overrides is None else overrides, cfg)
     return profile, reduced, cfg | overrides, overrides
 
 
 def settings_table(settings):
     """The settings of all profiles as a table, one row each."""
-    columns = ["tiny", "demo", "full", "full without a GPU (reduced)"]
-    rows = {name: (*values, values[-1])[:4] for name, values in settings.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    heads = ["tiny", "demo", "full", "full without a GPU (reduced)"]
+    rows = {name: columns(values) for name, values in settings.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=heads)
