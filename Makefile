@@ -10,6 +10,7 @@ A ?=
 T ?=
 OUT ?=
 WHY ?=
+export NNDL_WHY := $(value WHY)
 ROOM := $(patsubst %/,%,$(A))
 
 # One thread a process: on shared cores a second thread makes small networks slower, not faster.
@@ -42,13 +43,13 @@ readme: .venv/ready
 	$(NNDL) readme
 
 keep: .venv/ready
-	$(NNDL) keep $(A) --profile $(PROFILE) --why "$(WHY)"
+	$(NNDL) keep $(A) --profile $(PROFILE)
 
 export: .venv/ready
 	$(NNDL) export $(A) --out "$(OUT)"
 
 lab: .venv/ready
-	$(NNDL) lab --profile $(PROFILE)
+	$(NNDL) lab $(if $(filter-out default undefined file,$(origin PROFILE)),--profile $(PROFILE))
 
 test: .venv/ready
 	$(PYTHON) -m pytest -n 2 -p no:benchmark --nbmake --nbmake-timeout=600 \

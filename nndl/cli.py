@@ -39,7 +39,7 @@ def readme(check):
 def lab(profile):
     """JupyterLab, with the profile for its notebooks; as root (in a container) Jupyter wants to be told."""
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    environment = os.environ | {"NNDL_PROFILE": profile}
+    environment = os.environ | ({"NNDL_PROFILE": profile} if profile else {})
     return subprocess.call([sys.executable, "-m", "jupyter", "lab", *root], env=environment)
 
 
@@ -55,22 +55,23 @@ def main(arguments=None):
     part = commands.add_parser("keep", help="make a run the kept one; what it replaces goes into the ledger")
     part.add_argument("room", nargs="?")
     part.add_argument("--profile", default="full")
-    part.add_argument("--why", default="")
+    part.add_argument("--why", default=os.environ.get("NNDL_WHY", ""))
     part = commands.add_parser("export", help="one assignment as a folder that needs only public packages")
     part.add_argument("room", nargs="?")
     part.add_argument("--out", default="")
     part = commands.add_parser("readme", help="write (or only compare) the tables of the READMEs")
     part.add_argument("--check", action="store_true")
     part = commands.add_parser("lab", help="JupyterLab")
-    part.add_argument("--profile", default="demo")
+    part.add_argument("--profile", default="", choices=("", "tiny", "demo", "full"))
 
     options = vars(parser.parse_args(arguments))
     command = globals()[options.pop("command")]
-    from nndl.rooms import CourseError, UsageError
+    from nndl.records import LabError
+    from nndl.rooms import UsageError
 
     try:
         return command(**options) or 0
-    except CourseError as error:
+    except LabError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ from nndl.rooms import NOTEBOOKS, CourseError, one_room
 
 MAX_NOTEBOOK = 800_000  # bytes
 MAX_PNG = 30_000  # bytes; larger pictures in outputs get a palette
-MACHINE_PATH = re.compile(rf"(?<![\w.])(?:{re.escape(str(rooms.ROOT))}\b|/(?:work|root|home|tmp)/)[^\s'\"]*")
+MACHINE_PATH = re.compile(rf"(?<![\w.])(?:{re.escape(str(rooms.ROOT))}\b|/(?:work|root|home|tmp|Users)/)[^\s'\"]*")
 WARNING = re.compile(r"\b[A-Z]\w*Warning:")
 
 
@@ -153,7 +153,7 @@ def execute(room):
                 listed = "\n  ".join(problems)
                 raise CourseError(f"{path.relative_to(rooms.ROOT)} is left as it was:\n  {listed}")
             part = path.with_name(path.name + ".part")
-            part.write_text(text, encoding="utf-8")
+            part.write_text(text, encoding="utf-8", newline="\n")
             os.replace(part, path)
             if name == "report":
                 save_first_figure(notebook, path.parent / "figures" / "report.png")

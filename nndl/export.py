@@ -4,9 +4,8 @@ import ast
 import shutil
 from pathlib import Path
 
-import nbformat
-
 from nndl import rooms
+from nndl.notebooks import code_cells, parse
 from nndl.rooms import CourseError, one_room
 
 PACKAGE = Path(__file__).parent
@@ -40,12 +39,15 @@ def export(room, out):
         out = out / room  # the record takes the assignment's name from its folder
     if out.exists():
         raise CourseError(f"{out} is there already")
+    sources = [path.read_text(encoding="utf-8") for path in source.glob("*_helper.py")]
+    for path in source.glob("*.ipynb"):
+        for number, cell in code_cells(path):
+            parse(cell.source, path.relative_to(rooms.ROOT), number)  # a clear message, before anything is written
+            sources.append(cell.source)
+    modules = modules_used(sources)
     shutil.copytree(source, out, ignore=shutil.ignore_patterns("runs", "__pycache__", ".ipynb_checkpoints", "main.py"))
-    sources = [path.read_text(encoding="utf-8") for path in out.glob("*.py")]
-    for path in out.glob("*.ipynb"):
-        sources += [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     (out / "nndl").mkdir()
-    for name in ["__init__", *modules_used(sources)]:
+    for name in ["__init__", *modules]:
         for file in [f"{name}.py", *DATA_FILES.get(name, [])]:
             shutil.copy(PACKAGE / file, out / "nndl" / file)
     shutil.copy(rooms.ROOT / "requirements.in", out / "requirements.txt")

@@ -183,13 +183,13 @@ class Run:
             key, target = f"{name}_{slug(method)}", (targets or {}).get(method)
             estimate = mean_of(values, groups, of, full, series)
             self.metric(key, estimate, unit, f"{method}, {label}", data, target, headline)
-            rows[method] = {label: text(self.metrics[key], 2)}
+            rows[method] = {label: text(self.metrics[key], None)}
             if reference is not None and method != reference:
                 key = f"{name}_{slug(reference)}_minus_{slug(method)}"
                 apart = difference(scores[reference], values, groups, of, full, series)
                 points = "points" if unit == "%" else unit
                 self.metric(key, apart, points, f"{reference} minus {method}, {label}", data)
-                rows[method][f"{reference} minus it"] = text(self.metrics[key], 2)
+                rows[method][f"{reference} minus it"] = text(self.metrics[key], None)
         return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
     def one_scale(self, name, scores, reference, targets):
@@ -249,7 +249,8 @@ class Run:
                 for name, arrays in self.arrays.items():
                     with open(parts[f"{name}.npz"], "wb") as file:
                         np.savez_compressed(file, **arrays)
-                parts["record.json"].write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+                written = json.dumps(record, indent=1) + "\n"
+                parts["record.json"].write_text(written, encoding="utf-8", newline="\n")
             for old in self.folder.glob("*.npz"):
                 if old.stem not in self.arrays:  # of an earlier run: not beside this record
                     old.unlink()

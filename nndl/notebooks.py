@@ -21,11 +21,13 @@ from types import ModuleType, SimpleNamespace
 
 import nbformat
 
+from nndl.records import LabError
+
 CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*|_+[A-Za-z0-9]\w*")
 DEFINITIONS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-class NotebookLoadError(Exception):
+class NotebookLoadError(LabError):
     """A notebook whose definitions cannot be had; the message names the notebook and the cell."""
 
 

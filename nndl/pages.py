@@ -6,13 +6,13 @@ import importlib.util
 import sys
 from types import SimpleNamespace
 
-import nbformat
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
 from nndl import rooms
 from nndl.execution import environment, run_notebook
 from nndl.machine import data_root, missing_data
+from nndl.notebooks import code_cells, parse
 from nndl.records import PROFILES, LabError, read_record
 from nndl.rooms import NOTEBOOKS, ROOMS, CourseError, UsageError, chosen_rooms, existing_rooms
 from nndl.settings import choose
@@ -47,8 +47,8 @@ def run(room, profile):
 
 def code_trees(room):
     """The syntax trees of a room's code cells."""
-    notebook = nbformat.read(rooms.ROOT / room / "code.ipynb", as_version=4)
-    return [ast.parse(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+    path = rooms.ROOT / room / "code.ipynb"
+    return [parse(cell.source, path.relative_to(rooms.ROOT), number) for number, cell in code_cells(path)]
 
 
 def settings_of(trees):
@@ -77,6 +77,8 @@ def check_before(room, profile):
             check_settings(helper, cfg)
     except LabError as error:
         raise CourseError(f"{room}: {error}") from None
+    except ImportError as error:
+        raise CourseError(f"{room}: {helper.name} cannot be imported: {error}") from None
     if profile == "full":
         for name, options in needed_data(trees):
             if not (root / name).is_dir() and not options.get("optional"):
@@ -107,7 +109,10 @@ def needed_data(trees):
     for tree in trees:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "run.find_data":
-                yield ast.literal_eval(node.args[0]), {k.arg: literal(k.value) for k in node.keywords}
+                options = {k.arg: literal(k.value) for k in node.keywords}
+                name = literal(node.args[0]) if node.args else options.get("name")
+                if isinstance(name, str):
+                    yield name, options
 
 
 # ---------------------------------------------------------------- the list of pages

@@ -5,6 +5,7 @@ A person's own run lies in runs/<profile>/ and is never tracked; the kept ones l
 
 import functools
 import json
+import math
 import os
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import jsonschema
 import pandas as pd
 from IPython.display import Markdown
 
-from nndl.intervals import text
+from nndl.intervals import digits_of, text
 
 PROFILES = ("tiny", "demo", "full")
 
@@ -40,29 +41,47 @@ def check_record(record):
     """LabError where a record does not fit the schema, or contradicts itself."""
     fits(record)
     for name, metric in record["metrics"].items():
-        if not metric["low"] <= metric["value"] <= metric["high"]:
-            raise LabError(f"metric {name}: value outside its interval: {metric}")
+        if not -math.inf < metric["low"] <= metric["value"] <= metric["high"] < math.inf:
+            raise LabError(f"metric {name}: value outside its interval, or not finite: {metric}")
         if metric["data"] not in record["data"]:
             raise LabError(f"metric {name}: data {metric['data']!r} is not in the record")
     if not any(metric["headline"] for metric in record["metrics"].values()):
         raise LabError("record: no metric is a headline, for the README")
-    if not set(record["overrides"]) <= set(record["settings"]):
-        raise LabError(f"record: overrides {record['overrides']} are not among the settings")
+    settings = record["settings"]
+    if any(settings.get(name) != value or name not in settings for name, value in record["overrides"].items()):
+        raise LabError(f"record: overrides {record['overrides']} are not what the settings say")
+    if record["seed"] != settings.get("seed", record["seed"]):
+        raise LabError(f"record: seed {record['seed']}, but {settings['seed']} in the settings")
+    if "finished" in record:
+        try:
+            datetime.fromisoformat(record["finished"])
+        except ValueError:
+            raise LabError(f"record: finished {record['finished']!r} is no time") from None
 
 
 def read_record(folder):
-    """The record in a folder, or None where there is none; LabError when it is broken."""
+    """The record in the folder of a profile, or None where there is none; LabError when it is broken."""
     path = Path(folder) / "record.json"
     if not path.exists():
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         check_record(record)
+        if record["profile"] != path.parent.name:
+            raise LabError(f"it is of profile {record['profile']}")
     except (OSError, ValueError, LabError) as error:
-        raise LabError(
-            f"{path} is damaged ({str(error).splitlines()[0]}): delete it, or run code.ipynb again"
-        ) from None
+        first = str(error).splitlines()[0]
+        raise LabError(f"{path} is damaged ({first}): delete it, or run code.ipynb again") from None
     return record
+
+
+def read_history(results):
+    """The ledger in a results/ folder, oldest entry first; [] where there is none; LabError when it is broken."""
+    path = Path(results) / "history.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise LabError(f"{path} is damaged ({error}): take it back from git") from None
 
 
 # ---------------------------------------------------------------- what a report reads
@@ -71,17 +90,20 @@ def read_record(folder):
 def load_record():
     """The record that a report shows, and the folder of its arrays.
 
-    The person's own run in runs/: that of NNDL_PROFILE where it is set, else the last one (never a tiny one). Without
-    an own run, or with NNDL_RUN=kept, the kept record in results/: full, else demo.
+    The person's own run in runs/: that of NNDL_PROFILE where there is one, else the last one (a tiny one only where it
+    is asked for). Without an own run, or with NNDL_RUN=kept, the kept record in results/: full, else demo.
     """
     room, asked = Path.cwd(), os.environ.get("NNDL_PROFILE")
+    if asked is not None and asked not in PROFILES:
+        raise LabError(f"NNDL_PROFILE={asked}: unknown profile; known: {', '.join(PROFILES)}")
     if os.environ.get("NNDL_RUN") != "kept":
-        profiles = (asked,) if asked in PROFILES else ("demo", "full")
-        own = [(record, room / "runs" / p) for p in profiles if (record := read_record(room / "runs" / p))]
-        if own:
-            return max(own, key=lambda pair: pair[0]["finished"])
-        if asked == "tiny":
+        own = {p: record for p in PROFILES if (record := read_record(room / "runs" / p))}
+        if asked == "tiny" and asked not in own:
             raise LabError(f"no tiny run under {room.name}/runs: run code.ipynb first")
+        large = [p for p in own if p != "tiny"]
+        last = max(large, key=lambda p: own[p].get("finished", ""), default=None)
+        if profile := asked if asked in own else last:
+            return own[profile], room / "runs" / profile
     for profile in ("full", "demo"):
         if record := read_record(room / "results" / profile):
             return record, room / "results" / profile
@@ -114,9 +136,11 @@ def show_run(record, folder):
     rows = []
     for name, metric in record["metrics"].items():
         if metric["headline"]:
-            other = kept["metrics"].get(name)
-            change = f"{metric['value'] - other['value']:+.2f}" if other else ""
-            rows.append((metric["label"], text(metric, 2), text(other, 2) if other else "not there", change))
+            other, change = kept["metrics"].get(name), "not to be compared"
+            if other and (other["unit"], other["data"]) == (metric["unit"], metric["data"]):
+                digits = max(digits_of(metric), digits_of(other))
+                change = f"{metric['value'] - other['value']:+.{digits}f}"
+            rows.append((metric["label"], text(metric, None), text(other, None) if other else "not there", change))
     beside = pd.DataFrame(rows, columns=["result", "your run", f"kept run ({run_words(kept)})", "difference"])
     table = beside.to_html(index=False, border=0)
     return Markdown(f"{line} Beside the kept run of this profile (differences without an interval):\n\n{table}")
@@ -124,12 +148,10 @@ def show_run(record, folder):
 
 def show_looks(record):
     """The ledger: headline figures of earlier kept runs of this profile, and why they were made anew. For display."""
-    path = Path.cwd() / "results" / "history.json"
-    history = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     parts = []
-    for entry in history:
+    for entry in read_history(Path.cwd() / "results"):
         if entry["profile"] == record["profile"]:
-            rows = [(metric["label"], metric["data"], text(metric, 2)) for metric in entry["metrics"].values()]
+            rows = [(metric["label"], metric["data"], text(metric, None)) for metric in entry["metrics"].values()]
             table = pd.DataFrame(rows, columns=["result", "data", "figure then"]).to_html(index=False, border=0)
             parts.append(f"**Replaced on {entry['replaced']}.** {entry['why']}\n\n{table}")
     return Markdown("\n\n".join(parts) or f"No earlier {record['profile']} run was kept.")

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from nndl.records import LabError
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ("description", "code", "report")  # in the order in which they run: the report reads what the code wrote
 
@@ -22,7 +24,7 @@ ROOMS = {
 }
 
 
-class CourseError(Exception):
+class CourseError(LabError):
     """Something that cannot be done; the message is all that is shown."""
 
 

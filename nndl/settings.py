@@ -8,8 +8,12 @@ from contextlib import suppress
 
 import pandas as pd
 import torch
+from accelerate.utils import LoggerType, PrecisionType
 
 from nndl.records import PROFILES, LabError, fits
+
+PRECISIONS = tuple(str(kind) for kind in PrecisionType)
+TRACKERS = tuple(str(kind) for kind in LoggerType if kind != LoggerType.ALL)
 
 
 def split_settings(text):
@@ -116,7 +120,14 @@ def choose(settings, profile=None, overrides=None):
         except ValueError as error:
             raise LabError(f"SETTINGS, {name}: {cfg[name]!r} {error}") from None
     overrides = parse_settings(os.environ.get("NNDL_SET", "") if overrides is None else overrides, cfg)
-    return profile, reduced, cfg | overrides, overrides
+    cfg |= overrides
+    if not 0 <= cfg.get("seed", 0) < 2**32:
+        raise LabError(f"setting seed={cfg['seed']}: from 0 to 2**32 - 1")
+    if cfg.get("precision", "no") not in PRECISIONS:
+        raise LabError(f"setting precision={cfg['precision']}: known are {', '.join(PRECISIONS)}")
+    if (tracker := os.environ.get("NNDL_TRACK", TRACKERS[0])) not in TRACKERS:
+        raise LabError(f"NNDL_TRACK={tracker}: known are {', '.join(TRACKERS)}")
+    return profile, reduced, cfg, overrides
 
 
 def settings_table(settings):

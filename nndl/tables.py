@@ -1,8 +1,7 @@
 """The tables of the READMEs, made from the kept records (make readme)."""
 
-import math
-
 from nndl import rooms
+from nndl.intervals import text
 from nndl.records import read_record, run_words
 from nndl.rooms import NOTEBOOKS, ROOMS, CourseError, existing_rooms
 
@@ -10,19 +9,9 @@ COLUMNS = ("Assignment", "Result", "Target", "Measured", "Data", "Run")
 BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
 
 
-def number(value, digits):
-    """A figure with so many decimals, without a minus before zero."""
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text
-
-
 def measured(metric):
-    """`94.1 % [93.6, 94.6]` and what the interval is over; decimals such that its width has two digits."""
-    width = metric["high"] - metric["low"] or abs(metric["value"]) / 10
-    digits = min(6, max(0, 1 - math.floor(math.log10(width)))) if width else 1
-    value, low, high = (number(metric[key], digits) for key in ("value", "low", "high"))
-    unit = f" {metric['unit']}" if metric["unit"] else ""
-    return f"{value}{unit} [{low}, {high}] ({metric['interval']}, n = {metric['n']})"
+    """`94.1 % [93.6, 94.6]` and what the interval is over."""
+    return f"{text(metric, None)} ({metric['interval']}, n = {metric['n']})"
 
 
 def target(metric):
@@ -93,8 +82,8 @@ def between(text, name, content, file):
 def readme_texts():
     """{file: its text as it should be} of the root README and of the README of each room."""
     root = rooms.ROOT / "README.md"
-    text = between(root.read_text(encoding="utf-8"), "results", root_results(), root.name)
-    texts = {root: between(text, "rooms", room_list(), root.name)}
+    page = between(root.read_text(encoding="utf-8"), "results", root_results(), root.name)
+    texts = {root: between(page, "rooms", room_list(), root.name)}
     for room in existing_rooms():
         file = rooms.ROOT / room / "README.md"
         if not file.exists():
@@ -105,10 +94,10 @@ def readme_texts():
 
 def readme(check):
     """Write the tables; with check, only compare, and CourseError names the files that are out of date."""
-    stale = {file: text for file, text in readme_texts().items() if file.read_text(encoding="utf-8") != text}
+    stale = {file: page for file, page in readme_texts().items() if file.read_text(encoding="utf-8") != page}
     names = ", ".join(str(file.relative_to(rooms.ROOT)) for file in stale)
     if check and stale:
         raise CourseError(f"out of date: {names}; run make readme")
-    for file, text in stale.items():
-        file.write_text(text, encoding="utf-8")
+    for file, page in stale.items():
+        file.write_text(page, encoding="utf-8", newline="\n")
     print(f"written: {names}" if stale else "tables are up to date")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import nbformat.v4 as v4
@@ -18,7 +19,7 @@ from PIL import Image
 from test_structure import RECORD, changed
 
 from nndl import cli, execution, export, keep, pages, rooms, tables
-from nndl.records import read_record
+from nndl.records import LabError, read_history, read_record
 
 
 def output(text, name="stdout"):
@@ -252,20 +253,20 @@ def test_keep_takes_the_run_and_writes_the_ledger(small_course):
     keep.keep("CA6_vae/", "demo", "the first run")
     kept = small_course / "results" / "demo"
     assert read_record(kept) == plain() and (kept / "curves.npz").exists()
-    assert keep.read_history("CA6_vae") == []
+    assert read_history(small_course / "results") == []
 
     better = plain()
     better["metrics"]["accuracy"] |= {"value": 95.0}
     own(small_course, "demo", better)
     keep.keep("CA6_vae", "demo", "a longer training")
-    (entry,) = keep.read_history("CA6_vae")
+    (entry,) = read_history(small_course / "results")
     assert (entry["profile"], entry["why"], entry["made"]) == ("demo", "a longer training", "2026-11-26")
     assert entry["metrics"]["accuracy"]["value"] == 94.12, "the ledger holds what was replaced"
     assert read_record(kept)["metrics"]["accuracy"]["value"] == 95.0
 
     own(small_course, "demo", better | {"peak_memory_mb": 7})
     keep.keep("CA6_vae", "demo", "the same figures")
-    assert len(keep.read_history("CA6_vae")) == 1 and read_record(kept)["peak_memory_mb"] == 7
+    assert len(read_history(small_course / "results")) == 1 and read_record(kept)["peak_memory_mb"] == 7
     assert sorted(path.name for path in (small_course / "results").iterdir()) == ["demo", "history.json"]
 
 
@@ -282,9 +283,85 @@ def test_keep_takes_the_run_and_writes_the_ledger(small_course):
 def test_keep_refuses(small_course, record, words):
     if record:
         own(small_course, "demo", record)
-    with pytest.raises(rooms.CourseError, match=words):
+    with pytest.raises(LabError, match=words):
         keep.keep("CA6_vae", "demo", "because")
     assert not (small_course / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "failing", [("write", "history.json.part"), ("replace", "demo.part"), ("replace", "history.json.part")]
+)
+def test_keep_that_fails_changes_nothing(small_course, monkeypatch, failing):
+    """A disk that is full, or a rename that is refused, at each step; the next call does all of it."""
+    own(small_course, "demo", plain())
+    keep.keep("CA6_vae", "demo", "the first run")
+    better = plain()
+    better["metrics"]["accuracy"] |= {"value": 95.0}
+    own(small_course, "demo", better)
+
+    def refuse(true):
+        def call(path, *args, **kwargs):
+            if Path(path).name == name:
+                raise OSError(28, "No space left on device", str(path))
+            return true(path, *args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        if kind == "write":
+            patch.setattr(Path, "write_text", refuse(Path.write_text))
+        else:
+            patch.setattr(os, "replace", refuse(os.replace))
+        with pytest.raises(rooms.CourseError, match=r"not kept \(No space left on device: .*the kept run is as it was"):
+            keep.keep("CA6_vae", "demo", "a longer training")
+    results = small_course / "results"
+    assert read_record(results / "demo") == plain() and read_history(results) == []
+    assert sorted(path.name for path in results.iterdir()) == ["demo", "history.json"]
+    keep.keep("CA6_vae", "demo", "a longer training")
+    assert len(read_history(results)) == 1 and read_record(results / "demo") == better
+
+
+def test_keep_that_was_killed_between_its_renames(small_course):
+    own(small_course, "demo", plain())
+    keep.keep("CA6_vae", "demo", "the first run")
+    results = small_course / "results"
+    os.replace(results / "demo", results / "demo.old")
+    better = plain()
+    better["metrics"]["accuracy"] |= {"value": 95.0}
+    own(small_course, "demo", better)
+    keep.keep("CA6_vae", "demo", "a longer training")
+    assert len(read_history(results)) == 1 and not (results / "demo.old").exists()
+
+
+# ---------------------------------------------------------------- one line for what is broken
+
+
+def test_damaged_kept_record_is_one_line(small_course, capsys):
+    put(small_course, "demo", RECORD)
+    (small_course / "results" / "demo" / "record.json").write_text("{", encoding="utf-8")
+    (small_course / "README.md").write_text("", encoding="utf-8")
+    (small_course.parent / "README.md").write_text("", encoding="utf-8")
+    assert cli.main(["readme"]) == 1
+    err = capsys.readouterr().err
+    assert "record.json is damaged" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["run", "export"])
+def test_magic_in_a_notebook_is_one_line(small_course, make_notebook, command, capsys, tmp_path):
+    make_notebook("x = 1", "%matplotlib inline", folder=small_course)
+    out = ["--out", str(tmp_path / "out")] if command == "export" else []
+    assert cli.main([command, "CA6_vae", *out]) == 1
+    err = capsys.readouterr().err
+    assert "code.ipynb, cell 2: not plain Python" in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_helper_that_cannot_be_imported_is_one_line(small_course, make_notebook, capsys):
+    make_notebook(("SETTINGS = {'epochs': (1, 2, 9)}", ["parameters"]), folder=small_course)
+    (small_course / "vae_helper.py").write_text("import no_such_package", encoding="utf-8")
+    assert cli.main(["run", "CA6_vae"]) == 1
+    err = capsys.readouterr().err
+    assert "vae_helper.py cannot be imported: No module named 'no_such_package'" in err and err.count("\n") == 1
 
 
 # ---------------------------------------------------------------- export
@@ -407,6 +484,7 @@ def test_readme_is_written_and_checked(small_course):
         (["test"], "tests --ignore=tests/benchmarks CA2_covid_cnn/code.ipynb"),
         (["bench", "A=CA5_vit"], "tests/benchmarks/bench_CA5_vit.py"),
         (["lab", "PROFILE=tiny"], "nndl.cli lab --profile tiny"),
+        (["lab"], "nndl.cli lab"),
         (["run", "A=CA5_vit", "PROFILE=full"], "nndl.cli run CA5_vit --profile full"),
     ],
 )
@@ -415,6 +493,17 @@ def test_make_respects_its_variables(arguments, words):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(line, cwd=rooms.ROOT, capture_output=True, encoding="utf-8", env=environment)
     assert done.returncode == 0 and words in " ".join(done.stdout.replace("\\", "").split()), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("why", ['five "seeds"', "cost $5 more", "it's `date` now; exit 1"])
+def test_the_reason_comes_through_make_as_it_is(tmp_path, why):
+    """What stands in the ledger must be what was typed, and nothing of it may be run."""
+    text = (rooms.ROOT / "Makefile").read_text(encoding="utf-8").replace("$(NNDL) keep", "@printenv NNDL_WHY; true")
+    (tmp_path / "Makefile").write_text(text, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    line = ["make", "-o", ".venv/ready", "keep", "A=CA5_vit", f"WHY={why}"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, encoding="utf-8", env=environment)
+    assert done.stdout == why + "\n", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("user, flags", [(0, ["--allow-root"]), (1000, [])])

@@ -171,6 +171,21 @@ def test_unknown_profile(lab, monkeypatch, profile):
         lab.start(SETTINGS)
 
 
+@pytest.mark.parametrize(
+    "table, tracker, words",
+    [
+        ({"seed": (-1, 0, 0)}, None, "setting seed=-1: from 0"),
+        ({"precision": ("foo", "no", "no")}, None, "setting precision=foo: known are no, fp8, fp16, bf16"),
+        ({"seed": (0, 0, 0)}, "foo", "NNDL_TRACK=foo: known are .*tensorboard"),
+    ],
+)
+def test_seed_precision_and_tracker_are_checked(monkeypatch, table, tracker, words):
+    monkeypatch.delenv("NNDL_SET", raising=False)
+    monkeypatch.setenv("NNDL_TRACK", tracker) if tracker else monkeypatch.delenv("NNDL_TRACK", raising=False)
+    with pytest.raises(records.LabError, match=words):
+        settings.choose(table, "tiny")
+
+
 @pytest.mark.parametrize("values", ["abc", (1, 2), (1, 2, 3, 4, 5), 5, ({"a": 1}, 2, 3), (float("inf"), 1.0, 1.0)])
 def test_table_that_cannot_be(lab, values):
     with pytest.raises(records.LabError, match="SETTINGS, width: "):
@@ -240,6 +255,24 @@ def test_fingerprint(lab):
     assert len({lab.fingerprint(x), lab.fingerprint(x + 1e-9), lab.fingerprint(x.astype(np.float32))}) == 3
 
 
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ([np.zeros((2, 3))], [np.zeros((3, 2))]),
+        ([np.zeros(2)], [np.zeros(2, dtype=np.int64)]),
+        ([np.array([1, 2]), np.array([3])], [np.array([1]), np.array([2, 3])]),
+    ],
+    ids=["shape", "type", "cut"],
+)
+def test_fingerprint_tells_apart_what_has_the_same_bytes(lab, one, other):
+    assert lab.fingerprint(*one) != lab.fingerprint(*other)
+
+
+def test_fingerprint_of_objects_is_refused(lab):
+    with pytest.raises(records.LabError, match="an array of objects"):
+        lab.fingerprint(np.array(["a", None], dtype=object))
+
+
 # ---------------------------------------------------------------- record
 
 
@@ -275,7 +308,10 @@ def test_report_shows_the_own_run_else_the_kept_one(lab, room, monkeypatch):
     finished(lab, "demo")
     assert lab.load_record()[1] == room / "runs" / "demo"
     monkeypatch.setenv("NNDL_PROFILE", "full")
-    assert lab.load_record()[1] == room / "results" / "full", "no own run of the profile that was asked for"
+    assert lab.load_record()[1] == room / "runs" / "demo", "an own run of another profile comes before a kept one"
+    monkeypatch.setenv("NNDL_PROFILE", "ful")
+    with pytest.raises(records.LabError, match="NNDL_PROFILE=ful: unknown profile"):
+        lab.load_record()
     monkeypatch.setenv("NNDL_PROFILE", "demo")
     monkeypatch.setenv("NNDL_RUN", "kept")
     assert lab.load_record()[1] == room / "results" / "full"
@@ -397,6 +433,54 @@ def test_tracking_has_a_folder_a_run_with_its_settings(lab, room, monkeypatch):
     assert "epochs: '2'" in written and list(folder.rglob("events.out.*"))
 
 
+def test_arrays_of_an_earlier_run_do_not_stay_beside_the_record(lab, room):
+    finished(lab)
+    run = begun(lab)
+    run.metric("m", lab.over_items([1.5]), "", "m", "toy", headline=True)
+    run.save_arrays("other", y=[3])
+    run.finish()
+    assert [path.name for path in (room / "runs" / "demo").glob("*.npz")] == ["other.npz"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"finished": "2026-99-99T99:99:99+00:00"},
+        {"overrides": {"epochs": 77}},
+        {"seed": 99},
+        {"profile": "full"},
+        {"metrics": {"m": {"value": float("inf"), "high": float("inf")}}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_record_that_contradicts_itself_is_damaged(lab, room, change):
+    finished(lab)
+    path = room / "runs" / "demo" / "record.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    inner = change.get("metrics", {}).get("m")
+    record = record | change if inner is None else record | {"metrics": {"m": record["metrics"]["m"] | inner}}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(records.LabError, match="damaged"):
+        lab.load_record()
+
+
+def test_broken_ledger_is_one_line(lab, room):
+    record = finished(lab)
+    (room / "results").mkdir()
+    (room / "results" / "history.json").write_text("[{", encoding="utf-8")
+    with pytest.raises(records.LabError, match=r"history\.json is damaged"):
+        lab.show_looks(record)
+
+
+def test_own_and_kept_figures_keep_their_digits_and_units(lab, room):
+    record = finished(lab, value=0.0041)
+    kept(room, "demo", record, 0.0039)
+    assert "+0.00020" in lab.show_run(*lab.load_record()).data
+    record["metrics"]["m"]["unit"] = "%"
+    kept(room, "demo", record, 94.0)
+    assert "not to be compared" in lab.show_run(*lab.load_record()).data
+
+
 # ---------------------------------------------------------------- comparisons
 
 
@@ -436,6 +520,33 @@ def test_compare_series_says_what_it_covers(lab):
     scores = {"a": rng.normal(0, 1, 300), "b": rng.normal(0, 1, 300)}
     run.compare("mse", scores, "", "toy", "MSE", reference="a", series=True, of="hours")
     assert 0.9 < run.metrics["mse_a"]["coverage"] <= 1 and "hours" in run.metrics["mse_a_minus_b"]["interval"]
+
+
+@pytest.mark.parametrize(
+    "scores, options, words",
+    [
+        ({"lr=1": np.ones(5), "lr=-1": np.zeros(5)}, {}, "two methods"),
+        ({"β": np.ones(5)}, {}, "without letters and digits"),
+        ({"ViT": np.ones(5)}, {"targets": {"Vit": {"value": 1, "source": "x"}}}, "'Vit' is none of 'ViT'"),
+        ({"ViT": np.ones(5)}, {"reference": "CNN"}, "'CNN' is none of 'ViT'"),
+        ({"a": np.ones(40), "b": np.ones(5)}, {}, "the same items"),
+        ({"a": np.ones((3, 5)), "b": np.ones(5)}, {"reference": "a"}, "the same items"),
+        ({"a": np.ones(5), "b": np.full(5, 100.0)}, {}, "counts 1 for one method and 100 for another"),
+    ],
+)
+def test_compare_refuses_and_notes_nothing(lab, scores, options, words):
+    run = begun(lab)
+    with pytest.raises(records.LabError, match=words):
+        run.compare("acc", scores, "%", "toy", "accuracy", **options)
+    assert run.metrics == {}
+
+
+def test_one_name_is_one_result(lab):
+    run = begun(lab)
+    for _ in range(2):  # a cell that is run again
+        run.metric("m", lab.over_items([1.5]), "", "first", "toy")
+    with pytest.raises(records.LabError, match="metric m is noted already, for 'first', now for 'second'"):
+        run.metric("m", lab.over_items([2.5]), "", "second", "toy")
 
 
 def test_a_method_that_is_never_right_has_a_width(lab):

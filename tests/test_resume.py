@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from nndl import lab, machine, source
+from nndl import lab, machine
 from nndl.records import LabError
 
 HERE = Path(__file__).parent
@@ -240,14 +240,34 @@ def test_only_the_last_whole_state_is_kept(room):
     assert [path.name for path in state.iterdir()] == ["epoch-0004"]
 
 
+def test_many_epochs_are_found():
+    for epochs in (9999, 10_000, 10_001):
+        run = lab.start(SETTINGS)
+        checkpoint = run.checkpoint("long", {})
+        assert checkpoint.done == {9999: 0, 10_000: 9999, 10_001: 10_000}[epochs]
+        checkpoint.save(epochs)
+
+
+def test_a_finished_run_leaves_the_states_of_other_settings(room):
+    """A short trial must not cost the long training that was interrupted before it."""
+    small_training({"epochs": 200}, 2)
+    run = lab.start(SETTINGS)
+    run.checkpoint("small", {"epochs": 1}, history=[]).save(1)
+    run.use_data("toy", "embedded", {"test": 3}, [])
+    run.metric("m", lab.over_items([1.5]), "", "m", "toy", headline=True)
+    run.finish()
+    assert small_training({"epochs": 200}, 3)[0] == 2
+    assert len(list((room / "runs" / "demo" / "state").iterdir())) == 1, "its own states are gone"
+
+
 def test_states_can_be_kept(monkeypatch):
     monkeypatch.setenv("NNDL_STATE", "keep")
     run = lab.start(SETTINGS)
-    (run.folder / "state").mkdir()
+    run.checkpoint("small", {}).save(1)
     run.use_data("toy", "embedded", {"test": 3}, [])
     run.metric("m", lab.over_items([1.0]), "", "m", "toy", headline=True)
     run.finish()
-    assert (run.folder / "state").exists()
+    assert list((run.folder / "state").glob("*/epoch-0001"))
 
 
 def test_an_open_notebook_may_start_again():
@@ -265,104 +285,9 @@ def test_read_only_folder_is_one_line(monkeypatch, room):
         lab.start(SETTINGS)
 
 
-# ---------------------------------------------------------------- what the source reaches
-
-NOTEBOOK = '''
-LIMIT = 3
-TABLE = {"loss": None}
-
-
-def loss(x):
-    """Docstring."""
-    return x + LIMIT
-
-
-TABLE["loss"] = loss
-
-
-class Base:
-    def width(self):
-        return 1
-
-
-class Net(Base):
-    def forward(self, x):
-        return x
-
-
-def train(net, x):
-    import inspect
-
-    return source.reached(inspect.currentframe())
-
-
-def by_table(net, x):
-    import inspect
-
-    return source.reached(inspect.currentframe()), TABLE
-'''
-
-
-def reached(text, function="train"):
-    """What the function reaches in a notebook of this text."""
-    from types import ModuleType
-
-    module = ModuleType("a_notebook")
-    module.source = source
-    sys.modules["a_notebook"] = module
-    linecache.cache["<a cell>"] = (len(text), None, text.splitlines(keepends=True), "<a cell>")
-    exec(compile(text, "<a cell>", "exec"), vars(module))
-    found = getattr(module, function)(module.Net(), 1)
-    return found[0] if isinstance(found, tuple) else found
-
-
-@pytest.mark.parametrize(
-    "function, old, new, same",
-    [
-        ("train", "return x + LIMIT", "return x - LIMIT", True),  # not reached
-        ("by_table", "return x + LIMIT", "return x - LIMIT", False),  # by way of a constant
-        ("by_table", "LIMIT = 3", "LIMIT = 4", False),
-        ("by_table", "Docstring", "Another", True),
-        ("train", "return x\n", "return 2 * x\n", False),  # the class of an argument
-        ("train", "return 1", "return 2", False),  # its base
-        ("train", "    import inspect\n\n", "    import inspect  # why\n\n", True),
-    ],
-)  # fmt: skip
-def test_reached(function, old, new, same):
-    head, _, tail = NOTEBOOK.partition("def train") if function == "train" else NOTEBOOK.partition("def by_table")
-    changed = (head + _ + tail).replace(old, new, 1)
-    assert changed != NOTEBOOK
-    assert (source.digest(reached(NOTEBOOK, function)) == source.digest(reached(changed, function))) == same
-
-
-def test_reached_is_the_same_in_another_process():
-    """The digest must not depend on addresses, or on the order of sets."""
-    assert source.digest(reached(NOTEBOOK, "by_table")) == "d2e5bf33e1ee"
-
-
-CELLS = [
-    "import inspect\nfrom dataclasses import dataclass\nfrom torch import nn\nfrom nndl import source\ndigests = []",
-    "@dataclass\nclass Recipe:\n    epochs: int\n    lr: float = 0.1",
-    "class Net(nn.Module):\n    def forward(self, x):\n        return 2 * x",
-    "def train(model, recipe):\n    return source.reached(inspect.currentframe())",
-    "digests.append(source.digest(sorted(train(Net(), Recipe(1)).items())))",
-]
-
-
-def test_reached_in_a_notebook(tmp_path):
-    """In a kernel, where inspect does not find the source of classes before Python 3.13: the same cells, run again,
-    reach the same; a class edited there does not."""
-    from nbclient import NotebookClient
-    from nbformat import v4
-
-    same = CELLS[1:]
-    layer = [cell.replace("2 * x", "3 * x") for cell in same]
-    default = [cell.replace("0.1", "0.2") for cell in same]
-    cells = [*CELLS, *same, *layer, *default, *same, "print(*digests)"]
-    notebook = v4.new_notebook(cells=[v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    first, again, layer, default, back = notebook.cells[-1].outputs[0].text.split()
-    assert first == again == back and len({first, layer, default}) == 3
+def test_config_that_cannot_be_compared_is_one_line():
+    with pytest.raises(LabError, match="checkpoint small: its config holds what cannot be compared later"):
+        small_training({"net": torch.nn.Linear(1, 1)}, 1)
 
 
 def test_peak_memory_is_in_mib():

@@ -16,9 +16,9 @@ from packaging.utils import canonicalize_name
 
 from nndl import pages, rooms, tables
 from nndl.execution import MACHINE_PATH, MAX_NOTEBOOK, unfit
-from nndl.keep import headlines, read_history
+from nndl.keep import headlines
 from nndl.notebooks import DEFINITIONS, code_cells
-from nndl.records import LabError, check_record, read_record
+from nndl.records import LabError, check_record, read_history, read_record
 
 ROOT = rooms.ROOT
 ROOMS = rooms.existing_rooms()
@@ -271,7 +271,7 @@ def test_record(room, profile):
 @every_room
 def test_ledger(room):
     """Entries of results/history.json are whole, in the order of time, and none is the record that is there now."""
-    history = read_history(room)
+    history = read_history(ROOT / room / "results")
     assert [entry["replaced"] for entry in history] == sorted(entry["replaced"] for entry in history)
     for entry in history:
         assert entry["profile"] in ("demo", "full") and len(entry["why"]) > 10 and entry["metrics"], entry
