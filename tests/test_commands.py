@@ -289,9 +289,9 @@ def test_keep_refuses(small_course, record, words):
 
 
 @pytest.mark.parametrize(
-    "failing", [("write", "history.json.part"), ("replace", "demo.part"), ("replace", "history.json.part")]
+    "kind, name", [("write", "history.json.part"), ("replace", "demo.part"), ("replace", "history.json.part")]
 )
-def test_keep_that_fails_changes_nothing(small_course, monkeypatch, failing):
+def test_keep_that_fails_changes_nothing(small_course, monkeypatch, kind, name):
     """A disk that is full, or a rename that is refused, at each step; the next call does all of it."""
     own(small_course, "demo", plain())
     keep.keep("CA6_vae", "demo", "the first run")
