@@ -22,7 +22,7 @@ def headlines(record):
 def keep(room, profile, why):
     """Copy runs/<profile>/ to results/<profile>/. The record that was there goes into the ledger, with the reason.
 
-    A run with settings changed by hand is refused, as is demo on real data. Where a step fails the kept record stays.
+    A run with settings changed by hand is refused, as are demo on real data, and a reduced run for a whole one. Where a step fails the kept record stays.
     """
     room = one_room(room, "make keep A=CA5_vit PROFILE=full WHY='five seeds instead of one'")
     if profile not in PROFILES or profile == "tiny":
@@ -41,6 +41,8 @@ def keep(room, profile, why):
         raise CourseError(f"{room}: the run has settings changed by hand ({record['overrides']}): not kept")
     if profile == "demo" and any(data["source"] == "real" for data in record["data"].values()):
         raise CourseError(f"{room}: a demo run on real data: not kept")
+    if before is not None and record["reduced"] and not before["reduced"]:
+        raise CourseError(f"{room}: the kept run is not reduced, this one is: not kept")
 
     history = read_history(results)
     if before is not None and headlines(before) != headlines(record):

@@ -30,7 +30,7 @@ def run(room, profile):
     build.mkdir(exist_ok=True)
     # cells tagged hide-input show only what comes out: a report begins with its answers
     hide = {"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": {"hide-input"}}}
-    exporter = HTMLExporter(config=Config(hide))
+    exporter, done = HTMLExporter(config=Config(hide)), []
     with environment(profile):
         for room in chosen:
             for name in [name for name in NOTEBOOKS if (rooms.ROOT / room / f"{name}.ipynb").exists()]:
@@ -38,7 +38,8 @@ def run(room, profile):
                 page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": f"{room}: {name}"}})
                 (build / room).mkdir(exist_ok=True)
                 (build / room / f"{name}.html").write_text(page, encoding="utf-8")
-                (build / "index.html").write_text(index_page(chosen, profile), encoding="utf-8")
+                done += [room] * (name == "code")
+                (build / "index.html").write_text(index_page(done, profile), encoding="utf-8")
     print(f"pages: {build / 'index.html'}")
 
 
@@ -125,8 +126,8 @@ def results_table(rows):
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
-def index_page(chosen, profile):
-    """The list of what has been built: the figures of the runs just made, and under them the kept ones."""
+def index_page(done, profile):
+    """The list of what has been built: the figures of the rooms whose code has just run, and under them the kept ones."""
     build, built = rooms.ROOT / "_build", []
     for room, topic in ROOMS.items():
         pages = [name for name in NOTEBOOKS if (build / room / f"{name}.html").exists()]
@@ -134,7 +135,7 @@ def index_page(chosen, profile):
             links = " ".join(f'<a href="{room}/{name}.html">{name}</a>' for name in pages)
             built.append(f"<tr><td>{room}</td><td>{html.escape(topic)}</td><td>{links}</td></tr>")
     own, kept = [], []
-    for room in chosen:
+    for room in done:
         own += result_rows(room, read_record(rooms.ROOT / room / "runs" / profile), True)
     for room in existing_rooms():
         kept += result_rows(room, kept_record(room), True)

@@ -125,24 +125,28 @@ class Walk:
         """A function: its source, what its closure holds, and what it wraps."""
         if self.in_room(function):
             self.source(function, function.__qualname__, function.__globals__)
+        self.closure(function)
+        if hasattr(function, "__wrapped__"):
+            self.follow(function.__wrapped__)
+
+    def closure(self, function):
+        """What a function holds besides its source; of a function from elsewhere, as of a decorator, only the code."""
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             with contextlib.suppress(ValueError):  # a cell that is not filled yet
                 held = cell.cell_contents
                 if self.in_room(function) or isinstance(held, FunctionType | MethodType | partial | type):
                     self.follow(held, f"{function.__qualname__}.{name}")
-        if hasattr(function, "__wrapped__"):
-            self.follow(function.__wrapped__)
 
     def kind(self, kind):
-        """A class of the room: its source, and its bases."""
+        """A class of the room: its source, what the closures of its methods hold, and its bases."""
         if self.in_room(kind):
             module = sys.modules.get(kind.__module__)
             self.source(kind, kind.__qualname__, vars(module) if module else {})
+            for part in map(method, vars(kind).values()):
+                if isinstance(part, FunctionType):
+                    self.closure(part)
             for base in kind.__bases__:
                 self.follow(base)
-            for part in map(plain, vars(kind).values()):
-                if isinstance(part, FunctionType):  # for what a decorator's closure holds
-                    self.follow(part)
 
     def source(self, thing, name, namespace):
         """Note the source of a function, class or cell, and follow the names that it reads."""
@@ -160,8 +164,8 @@ class Walk:
             for node in ast.walk(tree):
                 if isinstance(node, ast.Attribute):
                     self.attribute(node, namespace)
-        for name in names:
-            thing = namespace.get(name)
+        for name in names & namespace.keys():
+            thing = namespace[name]
             if isinstance(thing, SimpleNamespace):
                 for setting in names & set(vars(thing)) if tree is None else ():
                     self.follow(getattr(thing, setting), f"{name}.{setting}")
@@ -203,9 +207,14 @@ def value_of(node, namespace):
 # ---------------------------------------------------------------- source
 
 
+def method(part):
+    """The function in a static method, class method or property; other things as they are."""
+    return getattr(part, "__func__", None) or getattr(part, "fget", None) or part
+
+
 def plain(part):
-    """The function behind a method, static method, class method or property; other things as they are."""
-    part = getattr(part, "__func__", None) or getattr(part, "fget", None) or part
+    """The same, without its decorators as far as they say what they wrap."""
+    part = method(part)
     return inspect.unwrap(part) if isinstance(part, FunctionType) else part
 
 

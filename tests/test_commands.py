@@ -116,6 +116,20 @@ def test_run_builds_pages_and_leaves_the_notebooks(small_course, capsys):
     assert "CA6_vae/code.ipynb  cell 2/2  0:0" in capsys.readouterr().out
 
 
+def test_index_shows_the_figures_of_this_run_alone(small_course, make_notebook):
+    """An earlier record is not the run that has just failed."""
+    own(small_course, "demo", RECORD)
+    make_notebook("raise ValueError('no')", name="code", folder=small_course)
+    index = small_course.parent / "_build" / "index.html"
+    with pytest.raises(rooms.CourseError):
+        pages.run("CA6_vae", "demo")
+    assert "Nothing finished yet" in index.read_text(encoding="utf-8")
+    make_notebook("x = 1", name="code", folder=small_course)
+    (small_course / "mark").write_text("2", encoding="utf-8")
+    pages.run("CA6_vae", "demo")
+    assert index.read_text(encoding="utf-8").count("94.1 %") == 1
+
+
 def test_run_names_the_failing_cell(small_course, make_notebook):
     make_notebook("x = 2", "def f():\n    raise ValueError('one\\ntwo')", "f()", name="code", folder=small_course)
     with pytest.raises(rooms.CourseError, match=r"^CA6_vae/code\.ipynb, cell 3: ValueError: two$"):
@@ -319,6 +333,14 @@ def test_keep_that_fails_changes_nothing(small_course, monkeypatch, kind, name):
     assert sorted(path.name for path in results.iterdir()) == ["demo", "history.json"]
     keep.keep("CA6_vae", "demo", "a longer training")
     assert len(read_history(results)) == 1 and read_record(results / "demo") == better
+
+
+def test_keep_does_not_replace_a_whole_run_by_a_reduced_one(small_course):
+    own(small_course, "full", plain(profile="full"))
+    keep.keep("CA6_vae", "full", "on a GPU")
+    own(small_course, "full", plain(profile="full", reduced=True))
+    with pytest.raises(rooms.CourseError, match="the kept run is not reduced, this one is"):
+        keep.keep("CA6_vae", "full", "without one")
 
 
 def test_keep_that_was_killed_between_its_renames(small_course):
