@@ -22,7 +22,8 @@ def headlines(record):
 def keep(room, profile, why):
     """Copy runs/<profile>/ to results/<profile>/. The record that was there goes into the ledger, with the reason.
 
-    A run with settings changed by hand is refused, as are demo on real data, and a reduced run for a whole one. Where a step fails the kept record stays.
+    Refused are a run with settings changed by hand, demo on real data, and a reduced run in place of a whole one. Where
+    a step fails the kept record stays.
     """
     room = one_room(room, "make keep A=CA5_vit PROFILE=full WHY='five seeds instead of one'")
     if profile not in PROFILES or profile == "tiny":

@@ -127,7 +127,7 @@ def results_table(rows):
 
 
 def index_page(done, profile):
-    """The list of what has been built: the figures of the rooms whose code has just run, and under them the kept ones."""
+    """The list of what has been built: the figures of rooms whose code has just run, then the kept ones."""
     build, built = rooms.ROOT / "_build", []
     for room, topic in ROOMS.items():
         pages = [name for name in NOTEBOOKS if (build / room / f"{name}.html").exists()]
