@@ -36,6 +36,18 @@ def readme(check):
     tables.readme(check)
 
 
+def mutants(room, names, most):
+    from nndl import mutants
+
+    mutants.mutants(room, names, most)
+
+
+def checks(room):
+    from nndl import checks
+
+    checks.checks(room)
+
+
 def lab(profile):
     """JupyterLab, with the profile for its notebooks; as root (in a container) Jupyter wants to be told."""
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
@@ -61,6 +73,12 @@ def main(arguments=None):
     part.add_argument("--out", default="")
     part = commands.add_parser("readme", help="write (or only compare) the tables of the READMEs")
     part.add_argument("--check", action="store_true")
+    part = commands.add_parser("checks", help="whether the exercises of a room can be graded fairly")
+    part.add_argument("room", nargs="?")
+    part = commands.add_parser("mutants", help="small wrong solutions, and which of them the checks notice")
+    part.add_argument("room", nargs="?")
+    part.add_argument("--names", default="", help="only these exercises; nothing is written")
+    part.add_argument("--most", type=int, default=0, help="so many of each exercise; nothing is written")
     part = commands.add_parser("lab", help="JupyterLab")
     part.add_argument("--profile", default="", choices=("", "tiny", "demo", "full"))
 
