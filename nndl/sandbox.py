@@ -163,13 +163,8 @@ def checked_name(name):
     return name
 
 
-def builtins_for(allowed):
-    """The builtins that a submission sees."""
-
-    def importing(name, globals=None, locals=None, fromlist=(), level=0):
-        if level or name.split(".")[0] in NEVER or name.split(".")[0] not in allowed:
-            raise Refused(f"`{name}` may not be used in a submission")
-        return builtins.__import__(name, globals, locals, fromlist, level)
+def guarded_builtins():
+    """The builtins that a submission sees. (`__import__` is the real one: libraries call it from C in its name.)"""
 
     def type_of(thing, *more):
         if more:
@@ -178,7 +173,6 @@ def builtins_for(allowed):
 
     own = {name: value for name, value in vars(builtins).items() if name not in NAMES}
     return own | {
-        "__import__": importing,
         "type": type_of,
         "getattr": lambda thing, name, *default: getattr(thing, checked_name(name), *default),
         "hasattr": lambda thing, name: hasattr(thing, checked_name(name)),
@@ -201,7 +195,7 @@ def words_of(source):
 
 
 def prepare(source, known, allowed, reference):
-    """The code of a submission, compiled, and the builtins to run it with; Refused where a rule is broken.
+    """The syntax tree of a submission and the builtins to run it with; Refused where a rule is broken.
 
     known: the namespace that it will see. allowed: the packages that the room uses. reference: the source of the
     exercise's own solution: what it uses is never refused.
@@ -215,7 +209,7 @@ def prepare(source, known, allowed, reference):
             Rules(known, allowed, used).visit(node)
             exec(compile(ast.Module([node], []), "imports", "exec"), known)
     Rules(known, allowed, used).visit(tree)
-    return Targets().visit(tree), builtins_for(allowed) | {GUARD: guarded_target}
+    return Targets().visit(tree), guarded_builtins() | {GUARD: guarded_target}
 
 
 # ---------------------------------------------------------------- the process in which it runs
