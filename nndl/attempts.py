@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -169,10 +170,8 @@ class Process:
 
     def stop(self):
         for kill, target in ((os.killpg, self.pid), (os.kill, self.pid)):
-            try:
+            with suppress(OSError):
                 kill(target, signal.SIGKILL)
-            except OSError:
-                pass
         _, self.status = os.waitpid(self.pid, 0)
         os.close(self.pipe)
 
@@ -219,7 +218,7 @@ def in_the_fork(bench, attempt, checks, folder, pipe, seconds):
     sys.stderr = sys.__stderr__ = os.fdopen(2, "w", errors="replace", closefd=False)
     try:
         space = begin(bench, folder)
-        readable = [sys.prefix, sys.base_prefix, rooms.ROOT / "nndl", *bench.folder.glob("*_helper.py"), "/usr/share",
+        readable = [sys.prefix, sys.base_prefix, Path(__file__).parent, *bench.folder.glob("*_helper.py"), "/usr/share",
                     "/proc/self", "/etc"]  # fmt: skip
         tried = sandbox.confine(folder, readable, seconds=seconds)
         load(bench, attempt, space)
@@ -290,33 +289,28 @@ def begin(bench, folder):
 
 def load(bench, attempt, space):
     """The notebook's definitions, with the attempt in the place of one of them."""
-    module = space.module
-    names = vars(module)
-    exercise = bench.room.exercises.get(attempt.name)
-    theirs = None
+    names, theirs = vars(space.module), None
+    exercise = bench.room.exercises.get(attempt.name) if attempt.source is not None else None
     for number, source in bench.room.cells:
         if missing_names(ast.parse(source), names):  # constants of a run
             continue
-        if exercise and attempt.source is not None and number == exercise.cell:
+        if exercise is None or number != exercise.cell:
+            run_source(source, number, names)
+        else:
             for node in ast.parse(source).body:
                 if isinstance(node, WRITTEN) and node.name == exercise.name:
                     theirs = student(bench, attempt, exercise, names)
                     names[exercise.name] = theirs[exercise.name]
                 else:
-                    run_source(
-                        source_of(node, source) if isinstance(node, WRITTEN) else ast.unparse(node), number, names
-                    )
-        else:
-            run_source(source, number, names)
+                    run_source(source_of(node, source), f"{number}, line {node.lineno}", names)
         if "SETTINGS" in names and "run" not in names:
             from nndl import lab
 
             names["run"] = lab.start(names["SETTINGS"], "tiny", "")
             names["cfg"] = names["run"].cfg
     if theirs is not None:  # a function sees what the notebook defines after it, too
-        for name, value in names.items():
-            if name != exercise.name and name not in theirs["__own__"]:
-                theirs[name] = value
+        own = theirs["__own__"] | {exercise.name}
+        theirs.update((name, value) for name, value in names.items() if name not in own)
 
 
 def run_source(source, number, names, label="cell"):

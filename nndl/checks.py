@@ -7,8 +7,9 @@ with other private names passes; no check reads an attribute that no docstring n
 import ast
 import re
 
-from nndl.attempts import Attempt, Bench
+from nndl.attempts import Bench
 from nndl.exercises import WRITTEN, stub
+from nndl.grade import Submission, grade_room
 from nndl.records import LabError
 from nndl.rooms import CourseError, chosen_rooms
 
@@ -93,29 +94,29 @@ def complaints(bench):
         bench.reference()
     except LabError as error:
         return [*found, str(error)]
-    jobs = []
-    for name, exercise in room.exercises.items():
-        if room.checks_of(name):
-            jobs.append((("stub", name), Attempt(name, stub(exercise.source, name), stop=True)))
-            jobs.append((("renamed", name), Attempt(name, renamed(exercise.source))))
-    for (kind, name), outcome in bench.run(jobs):
-        if kind == "stub" and outcome.passed:
-            found.append(f"{name}: its stub passes the checks")
-        if kind == "renamed" and not outcome.passed:
-            found.append(f"{name}: a right solution with other private names fails: {outcome.message}")
+    other = Submission("another person", room.path, room.name)
+    other.answers = {name: renamed(exercise.source) for name, exercise in room.exercises.items()}
+    empty = Submission("nobody", room.path, room.name)
+    empty.answers = {name: stub(exercise.source, name) for name, exercise in room.exercises.items()}
+    right, nothing = grade_room(bench, [other, empty])
+    for row in right["exercises"]:
+        if not row["points"]:
+            said = row["problem"] or next((c["message"] for c in row["checks"] if not c["passed"]), "")
+            found.append(f"{row['exercise']}: a right solution with other private names fails: {said}")
+    found += [f"{row['exercise']}: its stub passes the checks" for row in nothing["exercises"] if row["points"]]
     return found
 
 
 def checks(room):
     """Print what is wrong, for one room or all; CourseError if anything is."""
     wrong = 0
-    for room in chosen_rooms(room):
+    for name in chosen_rooms(room):
         try:
-            found = complaints(Bench(room))
+            found = complaints(Bench(name))
         except LabError as error:
             found = [str(error)]
         for line in found:
-            print(f"{room}: {line}")
+            print(f"{name}: {line}", flush=True)
         wrong += len(found)
     if wrong:
         raise CourseError(f"{wrong} complaints")

@@ -37,12 +37,32 @@ def readme(check):
 
 
 def mutants(room, names, most):
+    without_gpu()
     from nndl import mutants
 
     mutants.mutants(room, names, most)
 
 
+def student(room, out, solutions):
+    from nndl import student
+
+    student.student(room, out, solutions)
+
+
+def without_gpu():
+    """For what forks: a process that has a GPU cannot."""
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def grade(room, submissions, out, seconds):
+    without_gpu()
+    from nndl import grade
+
+    grade.grade(room, submissions, out, seconds)
+
+
 def checks(room):
+    without_gpu()
     from nndl import checks
 
     checks.checks(room)
@@ -73,6 +93,17 @@ def main(arguments=None):
     part.add_argument("--out", default="")
     part = commands.add_parser("readme", help="write (or only compare) the tables of the READMEs")
     part.add_argument("--check", action="store_true")
+    part = commands.add_parser("student", help="the student's edition: exercises without their bodies")
+    part.add_argument("room", nargs="?")
+    part.add_argument("--out", default="student")
+    part.add_argument("--solutions", default="later")
+    part = commands.add_parser("grade", help="grade one submission, or a folder of them")
+    part.add_argument("room", nargs="?")
+    part.add_argument("--submissions", default="")
+    part.add_argument("--out", default="grades")
+    part.add_argument(
+        "--seconds", type=float, default=None, help="limit for one exercise; by default 10 times the reference's"
+    )
     part = commands.add_parser("checks", help="whether the exercises of a room can be graded fairly")
     part.add_argument("room", nargs="?")
     part = commands.add_parser("mutants", help="small wrong solutions, and which of them the checks notice")

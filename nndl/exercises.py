@@ -2,7 +2,7 @@
 
 They stand in code.ipynb. A cell tagged `solution` has {"task": 2, "points": {"Attention": 7}} in its metadata: each
 definition with points is an exercise, the others of the cell are given. A cell tagged `check` checks the exercises that
-it names. It stands by itself: it may use the notebook's definitions, and `run` and `cfg` of a tiny run on embedded data.
+it names. It stands by itself: it may use the notebook's definitions, and `run` and `cfg` of a tiny run without data.
 """
 
 import ast
@@ -60,9 +60,8 @@ class Room:
 
 
 def source_of(node, text):
-    """The source of a definition, with its decorators."""
-    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+    """The source of a statement; of a definition with its decorators."""
+    return "\n".join(text.splitlines()[first_line(node) - 1 : node.end_lineno])
 
 
 def first_sentence(node):
@@ -91,10 +90,11 @@ def read_room(path):
             strangers = set(points) - set(defined)
             if strangers or not all(isinstance(value, int | float) and value > 0 for value in points.values()):
                 raise LabError(f"{path}, cell {number}: points {dict(points)} for {', '.join(defined)}")
-            for name, value in points.items():
-                node, task = defined[name], cell.metadata.get("task", 0)
-                source = source_of(node, cell.source)
-                room.exercises[name] = Exercise(name, value, task, number, source, first_sentence(node))
+            task = cell.metadata.get("task", 0)
+            for name, node in defined.items():
+                if name in points:
+                    source = source_of(node, cell.source)
+                    room.exercises[name] = Exercise(name, points[name], task, number, source, first_sentence(node))
         elif "check" in tags:
             checks.append((number, cell.source))
     for number, source in checks:
@@ -141,7 +141,7 @@ def stub(source, name):
 
 
 def stub_lines(lines, node, message):
-    start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    start = first_line(node)
     documented = ast.get_docstring(node) is not None
     body = node.body[1:] if documented else node.body
     # header and docstring: up to the line before the first statement of the body (decorators of a method included)
@@ -160,6 +160,7 @@ def stub_lines(lines, node, message):
                 kept += ["", *stub_lines(lines, part, message)]
                 methods += 1
         elif isinstance(part, ast.AnnAssign):
+            kept += [""] * kept[-1].endswith('"""')
             kept += lines[part.lineno - 1 : part.end_lineno]
     if not methods:
         kept += [f"{' ' * (node.col_offset + 4)}raise NotImplementedError({message})"]

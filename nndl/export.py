@@ -31,6 +31,17 @@ def modules_used(sources):
     return sorted(found)
 
 
+def copy_package(out, sources):
+    """Put what pieces of code need of this package into out/nndl/, and requirements.txt beside it."""
+    (out / "nndl").mkdir()
+    for name in ["__init__", *modules_used(sources)]:
+        for file in [f"{name}.py", *DATA_FILES.get(name, [])]:
+            shutil.copy(PACKAGE / file, out / "nndl" / file)
+    text = (rooms.ROOT / "requirements.in").read_text(encoding="utf-8")
+    kept = [line for line in text.splitlines() if not line.startswith("-e ")]
+    (out / "requirements.txt").write_text("\n".join(kept) + "\n", encoding="utf-8")
+
+
 def export(room, out):
     """Write a room to the new folder `out`, with the modules of nndl that it uses in out/nndl/, where it finds them."""
     room = one_room(room, "make export A=CA5_vit OUT=my_folder")
@@ -44,14 +55,6 @@ def export(room, out):
         for number, cell in code_cells(path):
             parse(cell.source, path.relative_to(rooms.ROOT), number)  # a clear message, before anything is written
             sources.append(cell.source)
-    modules = modules_used(sources)
     shutil.copytree(source, out, ignore=shutil.ignore_patterns("runs", "__pycache__", ".ipynb_checkpoints", "main.py"))
-    (out / "nndl").mkdir()
-    for name in ["__init__", *modules]:
-        for file in [f"{name}.py", *DATA_FILES.get(name, [])]:
-            shutil.copy(PACKAGE / file, out / "nndl" / file)
-    shutil.copy(rooms.ROOT / "requirements.in", out / "requirements.txt")
-    text = (out / "requirements.txt").read_text(encoding="utf-8")
-    kept = [line for line in text.splitlines() if not line.startswith("-e ")]
-    (out / "requirements.txt").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    copy_package(out, sources)
     print(f"written: {out}; it runs with what its requirements.txt installs: jupyter lab, then code.ipynb")

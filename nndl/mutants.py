@@ -11,13 +11,11 @@ import hashlib
 import json
 import os
 import random
-import sys
 from dataclasses import dataclass
 
 from nndl import rooms
 from nndl.attempts import Attempt, Bench
-from nndl.records import LabError
-from nndl.rooms import CourseError, chosen_rooms
+from nndl.rooms import UsageError, chosen_rooms
 
 MOST = 24  # of one exercise
 LEAST_SHARE = 0.9
@@ -260,7 +258,7 @@ def digest(room):
 
 
 def score(bench, names=None, most=MOST):
-    """{exercise: {"made", "noticed", "crashed", "equivalent", "missed": [text]}}, from a Bench that timed its reference.
+    """{exercise: {"made", "noticed", "crashed", "equivalent", "missed": [text]}} from a Bench that timed the reference.
 
     A version that no interpreter would run (a wrong type, a name that is not there) is crashed, not made: it would
     flatter the checks.
@@ -300,17 +298,14 @@ def read_scores(room):
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
 
-def mutants(room, names="", most=0):
+def mutants(chosen, names="", most=0):
     """Score the checks of a room, or of all; written to results/mutants.json unless only some are asked for."""
-    for room in chosen_rooms(room):
-        try:
-            bench = Bench(room)
-            unknown = set(names.split()) - set(bench.room.exercises)
-            if unknown:
-                raise CourseError(f"{room}: no exercise {', '.join(sorted(unknown))}")
-            bench.reference()
-        except LabError as error:
-            raise CourseError(str(error)) from None
+    for room in chosen_rooms(chosen):
+        bench = Bench(room)
+        unknown = set(names.split()) - set(bench.room.exercises)
+        if unknown:
+            raise UsageError(f"{room}: no exercise {', '.join(sorted(unknown))}")
+        bench.reference()
         found = score(bench, names.split(), most or MOST)
         for name, entry in found.items():
             print(f"{room}  {name:28s} {entry['noticed']:3d} of {entry['made']}", flush=True)
@@ -320,7 +315,8 @@ def mutants(room, names="", most=0):
         if not names and not most:
             entry = {"digest": digest(bench.room), "exercises": found}
             file = rooms.ROOT / room / "results" / "mutants.json"
+            file.parent.mkdir(exist_ok=True)
             part = file.with_suffix(".part")
             part.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
             os.replace(part, file)
-            print(f"written: {file.relative_to(rooms.ROOT)}; now: make readme", file=sys.stderr)
+            print(f"written: {file.relative_to(rooms.ROOT)}; now: make readme", flush=True)

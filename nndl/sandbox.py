@@ -92,6 +92,8 @@ class Rules(ast.NodeVisitor):
             self.package(node, thing.__name__)
             if not inner:
                 self.refuse(node, ast.unparse(node), "is a module: use what is in it, do not pass it on")
+        elif str(getattr(thing, "__module__", "")).split(".")[0] in NEVER and node.attr not in self.used:
+            self.refuse(node, ast.unparse(node))
         return thing
 
     def definition(self, node):
@@ -134,7 +136,7 @@ def liars():
 def evaluated(node, known):
     """What a dotted name stands for, or None."""
     if isinstance(node, ast.Name):
-        return known.get(node.id)
+        return known.get(node.id, getattr(builtins, node.id, None))
     if isinstance(node, ast.Attribute):
         return getattr(evaluated(node.value, known), node.attr, None)
     return None
@@ -214,8 +216,10 @@ def prepare(source, known, allowed, reference):
 
 # ---------------------------------------------------------------- the process in which it runs
 
-PROCESSES = re.compile(r"os\.(fork\w*|exec|posix_spawn|spawn|system|startfile|kill\w*)|subprocess\.\w+|pty\.\w+|signal\.\w+"
-                       r"|socket\.\w+|ctypes\.\w+|gc\.\w+|sys\._current_\w+|resource\.\w+|cpython\.\w+")  # fmt: skip
+PROCESSES = re.compile(
+    r"os\.(fork\w*|exec|posix_spawn|spawn|system|startfile|kill\w*)|(subprocess|pty|signal|socket|ctypes|gc|resource)\.\w+"
+    r"|sys\._current_\w+|cpython\.\w+"
+)
 CHANGES = re.compile(r"os\.(remove|rename|mkdir|rmdir|link|symlink|chmod|chown|truncate|utime|setxattr)|shutil\.\w+")
 LISTS = ("os.listdir", "os.scandir", "os.walk", "glob.glob")
 

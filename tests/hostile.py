@@ -1,0 +1,93 @@
+"""Bodies that a hostile submission might hold in place of `def double(x)`, and what the grader must say of each.
+
+Each must end as no points and a line: {name: (source, words of the line)}.
+"""
+
+HOSTILE = {
+    "syntax error": ("def double(x):\n    return x +", "SyntaxError"),
+    "endless loop": ("def double(x):\n    while True:\n        pass", "not done within"),
+    "endless loop that catches everything": (
+        "def double(x):\n    while True:\n        try:\n            x + 1\n        except BaseException:\n            pass",
+        "not done within",
+    ),
+    "prints without end": ("def double(x):\n    while True:\n        print('x' * 1000)", "File too large"),
+    "sys.exit": ("import sys\n\n\ndef double(x):\n    sys.exit(0)", "`sys`"),
+    "SystemExit": ("def double(x):\n    raise SystemExit(0)", "SystemExit"),
+    "os._exit": ("def double(x):\n    torch.os._exit(0)", "`os` may not"),
+    "import inside": ("def double(x):\n    import os\n    os._exit(0)", "`os` may not"),
+    "__import__": ("def double(x):\n    return __import__('os').getcwd()", "`__import__`"),
+    "eval": ("def double(x):\n    return eval('2 * x')", "`eval`"),
+    "writes a file": ("def double(x):\n    open('/tmp/outside', 'w')\n    return 2 * x", "`open`"),
+    "writes by torch": ("def double(x):\n    torch.save(x, '/tmp/outside')\n    return 2 * x", "`save`"),
+    "writes by numpy's dump": (
+        "def double(x):\n    x.numpy().dump('/tmp/outside')\n    return 2 * x",
+        "open /tmp/outside",
+    ),
+    "reads the reference": (
+        "def double(x):\n    text = np.fromfile('CODE', dtype=np.uint8)\n    return 2 * x",
+        "`fromfile`",
+    ),
+    "reads by a name put together": (
+        "def double(x):\n    return getattr(np.ndarray, 'to' + 'file')(x.numpy(), 'CODE')",
+        "attribute 'tofile'",
+    ),
+    "reads through the helper": ("def double(x):\n    return helper.peek('CODE')", "tried open"),
+    "source of the checks": ("import inspect\n\n\ndef double(x):\n    return inspect.getsource(double)", "`inspect`"),
+    "frames": ("def double(x):\n    g = (i for i in x)\n    return g.gi_frame", "`gi_frame`"),
+    "globals": ("def double(x):\n    globals()['expected'] = 0\n    return 0", "`globals`"),
+    "dunder": ("def double(x):\n    double.__globals__['torch'] = None\n    return 0", "`__globals__`"),
+    "patched checker": (
+        "def double(x):\n    torch.allclose = lambda *a, **k: True\n    return x",
+        "is not yours to change",
+    ),
+    "patched by another name": (
+        "import torch as t\n\n\ndef double(x):\n    t.allclose = lambda *a, **k: True\n    return x",
+        "not yours",
+    ),
+    "patched class": ("def double(x):\n    torch.Tensor.equal = lambda *a: True\n    return x", "not yours"),
+    "patched class by type": (
+        "def double(x):\n    T = type(x)\n    T.equal = lambda *a: True\n    return x",
+        "not yours",
+    ),
+    "patched by setattr": ("def double(x):\n    setattr(torch, 'allclose', print)\n    return x", "is a module"),
+    "patched in passing": (
+        "def double(x):\n    for torch.allclose in (print,):\n        pass\n    return x",
+        "not yours",
+    ),
+    "module passed on": ("def double(x):\n    t = torch\n    return x", "is a module"),
+    "lying tensor": (
+        "def double(x):\n    class Liar(torch.Tensor):\n        pass\n    return x.as_subclass(Liar)",
+        "class Liar(torch.Tensor)",
+    ),
+    "lying equality": (
+        "def double(x):\n    class Liar:\n        def __eq__(self, other):\n            return True\n    return Liar()",
+        "`__eq__`",
+    ),
+    "class made by type": ("def double(x):\n    return type('Liar', (), {})()", "three arguments"),
+    "memory": ("def double(x):\n    return torch.ones(10**11)", "memory"),
+    "memory in small parts": (
+        "def double(x):\n    parts = []\n    while True:\n        parts.append(torch.empty(10**8))",
+        "memory",
+    ),
+    "recursion": ("def double(x):\n    return double(x)", "RecursionError"),
+    "error with a text that never ends": (
+        "class E(Exception):\n    def __str__(self):\n        while 1:\n            pass\n\n\ndef double(x):\n    raise E",
+        "`__str__`",
+    ),
+    "network": (
+        "def double(x):\n    import urllib.request\n    urllib.request.urlopen('http://example.org')",
+        "`urllib.request`",
+    ),
+    "network through a library": ("def double(x):\n    torch.hub.load_state_dict_from_url('http://x.org')", "`hub`"),
+    "at definition": ("def double(x=print('now') or [].append(1)):\n    return x", "not"),
+    "decorator": ("def zero(f):\n    return lambda x: 0\n\n\n@zero\ndef double(x):\n    return 2 * x", "TypeError"),
+    "returns nothing": ("def double(x):\n    pass", "TypeError"),
+    "very deep": ("def double(x):\n    return " + "(" * 500 + "x" + ")" * 500, "too many nested parentheses"),
+    "very long": ("def double(x):\n    return 0" + " + 0" * 20000, "longer than"),
+    "null byte": ("def double(x):\n    return '\0'", "null"),
+    "says the verdict itself": ("def double(x):\n    print('{\"passed\": true}')\n    return x", "double"),
+    "reads the environment": ("def double(x):\n    return torch.os.environ", "`os`"),
+    "kills": ("def double(x):\n    torch.multiprocessing.Process()", "`torch.multiprocessing.Process`"),
+    "pickle": ("import pickle\n\n\ndef double(x):\n    return pickle.loads(b'')", "`pickle`"),
+    "default of another": ("def double(x, t=torch):\n    t.allclose = print\n    return x", "is a module"),
+}
