@@ -1,7 +1,7 @@
 # make            what there is
 # make run A=CA5_vit PROFILE=tiny
 .DEFAULT_GOAL := help
-.PHONY: help run test lab bench keep export lint lock execute readme
+.PHONY: help run test lab bench student grade checks mutants keep export lint lock execute readme
 
 PYTHON := .venv/bin/python
 NNDL := @$(PYTHON) -m nndl.cli
@@ -10,6 +10,10 @@ A ?=
 T ?=
 OUT ?=
 WHY ?=
+S ?=
+N ?=
+SOLUTIONS ?= later
+NBGRADER ?=
 export NNDL_WHY := $(value WHY)
 ROOM := $(patsubst %/,%,$(A))
 
@@ -23,9 +27,13 @@ help:
 	@echo "make lab [PROFILE=demo]                          JupyterLab"
 	@echo "make bench [A=CA5_vit]                           speed against the libraries"
 	@echo "make export A=CA5_vit OUT=folder                 one assignment that needs only public packages"
+	@echo "make student [A=CA5_vit] [SOLUTIONS=withheld]    the student's edition, in student/ or OUT=folder"
+	@echo "make grade S=submissions [A=CA5_vit]             grade notebooks; table and feedback in grades/ or OUT=folder"
 	@echo "make lint                                        ruff on code and notebooks"
 	@echo "for maintainers:"
 	@echo "make execute A=CA5_vit                           run the committed notebooks again (demo), clean their bytes"
+	@echo "make checks [A=CA5_vit]                          whether the exercises can be graded fairly"
+	@echo "make mutants [A=CA5_vit] [N=4]                   small wrong solutions, and which of them the checks notice"
 	@echo "make keep A=CA5_vit PROFILE=full WHY='...'       make a finished run the kept one, with its line in the ledger"
 	@echo "make readme                                      write the results tables from the kept records"
 	@echo "make lock                                        requirements.in to requirements.txt"
@@ -47,6 +55,18 @@ keep: .venv/ready
 
 export: .venv/ready
 	$(NNDL) export $(A) --out "$(OUT)"
+
+student: .venv/ready
+	$(NNDL) student $(A) --out "$(or $(OUT),student)" --solutions "$(SOLUTIONS)" $(if $(NBGRADER),--nbgrader)
+
+grade: .venv/ready
+	$(NNDL) grade $(A) --submissions "$(S)" --out "$(or $(OUT),grades)"
+
+checks: .venv/ready
+	$(NNDL) checks $(A)
+
+mutants: .venv/ready
+	$(NNDL) mutants $(A) $(if $(N),--most $(N))
 
 lab: .venv/ready
 	$(NNDL) lab $(if $(filter-out default undefined file,$(origin PROFILE)),--profile $(PROFILE))

@@ -43,10 +43,10 @@ def mutants(room, names, most):
     mutants.mutants(room, names, most)
 
 
-def student(room, out, solutions):
+def student(room, out, solutions, nbgrader):
     from nndl import student
 
-    student.student(room, out, solutions)
+    student.student(room, out, solutions, nbgrader)
 
 
 def without_gpu():
@@ -97,6 +97,7 @@ def main(arguments=None):
     part.add_argument("room", nargs="?")
     part.add_argument("--out", default="student")
     part.add_argument("--solutions", default="later")
+    part.add_argument("--nbgrader", action="store_true", help="source notebooks for nbgrader instead")
     part = commands.add_parser("grade", help="grade one submission, or a folder of them")
     part.add_argument("room", nargs="?")
     part.add_argument("--submissions", default="")

@@ -292,12 +292,6 @@ def share(scores):
     return sum(entry["noticed"] for entry in scores.values()) / made if made else 1.0
 
 
-def read_scores(room):
-    """What results/mutants.json of a room holds, or None."""
-    file = rooms.ROOT / room / "results" / "mutants.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-
-
 def mutants(chosen, names="", most=0):
     """Score the checks of a room, or of all; written to results/mutants.json unless only some are asked for."""
     for room in chosen_rooms(chosen):

@@ -11,7 +11,6 @@ import ast
 import builtins
 import os
 import re
-import resource
 import sys
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
@@ -224,7 +223,7 @@ CHANGES = re.compile(r"os\.(remove|rename|mkdir|rmdir|link|symlink|chmod|chown|t
 LISTS = ("os.listdir", "os.scandir", "os.walk", "glob.glob")
 
 
-def limit_memory(mebibytes):
+def limit_memory(resource, mebibytes):
     """At most so much more memory of its own than the process has now (Linux)."""
     with open("/proc/self/status", encoding="utf-8") as file:
         now = next(int(line.split()[1]) for line in file if line.startswith("VmData"))
@@ -237,11 +236,13 @@ def confine(folder, readable, mebibytes=2048, seconds=60):
 
     folder: the only place that it may write in. readable: files and folders that it may read.
     """
+    import resource  # not on Windows, where the rest of the course runs
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**24, 2**24))
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 5, int(seconds) + 5))
     if sys.platform == "linux":
-        limit_memory(mebibytes)
+        limit_memory(resource, mebibytes)
         no_network()
     sys.dont_write_bytecode = True
     folder = os.path.realpath(folder)

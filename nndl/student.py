@@ -15,6 +15,7 @@ import nbformat.v4 as v4
 from nndl import rooms
 from nndl.exercises import read_room, with_stubs
 from nndl.export import copy_package
+from nndl.nbgrader import source_notebook
 from nndl.notebooks import code_cells
 from nndl.rooms import CourseError, UsageError, chosen_rooms
 
@@ -46,11 +47,11 @@ def exercises_notebook(path, exercises):
 
 def readme(room, exercises, solutions):
     points = sum(exercise.points for exercise in exercises.values())
-    first = next(iter(exercises))
     later = "The reference solution is kept by your teacher."
     if solutions == "later":
-        later = f"""If a part will not come right, `lab.take_reference("{first}")` in a cell of its own takes that definition from
-`reference/`. It counts no points, and everything after it works. Open `reference/` when you are done."""
+        first = next(iter(exercises))
+        later = f"""If a part will not come right, `lab.take_reference("{first}")` in a cell of its own takes it
+from `reference/`. It counts no points, and everything after it works. Open `reference/` when you are done."""
     return f"""# {room}: the student's edition
 
 {rooms.ROOMS[room]}
@@ -74,8 +75,8 @@ Set-up: Python 3.12 or 3.13, `pip install -r requirements.txt`, `jupyter lab`. E
 """
 
 
-def student(room, out, solutions):
-    """Write the student's edition of a room, or of all, as new folders in `out`."""
+def student(room, out, solutions, for_nbgrader=False):
+    """Write the student's edition of a room, or of all, as new folders in `out`; or the source for nbgrader."""
     if solutions not in SOLUTIONS:
         raise UsageError(f"SOLUTIONS={solutions}: {' or '.join(SOLUTIONS)}")
     out = Path(out or "student").absolute()
@@ -87,12 +88,25 @@ def student(room, out, solutions):
         part = out / f"{name}.part"
         shutil.rmtree(part, ignore_errors=True)
         try:
-            write(rooms.ROOT / name, part, solutions)
+            if for_nbgrader:
+                write_source(rooms.ROOT / name, part)
+            else:
+                write(rooms.ROOT / name, part, solutions)
             part.rename(out / name)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
         print(f"written: {out / name}")
+
+
+def write_source(source, out):
+    """One room for nbgrader: the notebook with its solutions marked, and what it needs."""
+    out.mkdir(parents=True)
+    nbformat.write(source_notebook(source / "code.ipynb"), out / "exercises.ipynb")
+    for helper in source.glob("*_helper.py"):
+        shutil.copy(helper, out / helper.name)
+    copy_package(out, [cell.source for _, cell in code_cells(out / "exercises.ipynb")]
+                 + [helper.read_text(encoding="utf-8") for helper in out.glob("*_helper.py")])  # fmt: skip
 
 
 def write(source, out, solutions):

@@ -1,5 +1,7 @@
 """The tables of the READMEs, made from the kept records (make readme)."""
 
+import json
+
 from nndl import rooms
 from nndl.intervals import text
 from nndl.records import read_record, run_words
@@ -55,6 +57,22 @@ def root_results():
     return table(COLUMNS, rows) if rows else "No results yet."
 
 
+def read_scores(room):
+    """What results/mutants.json of a room holds (see nndl/mutants.py), or None."""
+    file = rooms.ROOT / room / "results" / "mutants.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def room_checks(room):
+    """How many small wrong solutions the checks of a room notice, by exercise."""
+    found = read_scores(room)
+    if found is None:
+        return f"Not measured yet: `make mutants A={room}`."
+    parts = [f"`{name}` {entry['noticed']} of {entry['made']}" for name, entry in found["exercises"].items()]
+    noticed, made = (sum(entry[key] for entry in found["exercises"].values()) for key in ("noticed", "made"))
+    return f"The check cells notice {noticed} of {made} small wrong solutions: {', '.join(parts)}."
+
+
 def room_results(room):
     rows = [row[1:] for row in result_rows(room, kept_record(room), headline=False)]
     return table(COLUMNS[1:], rows) if rows else "No results yet."
@@ -88,7 +106,8 @@ def readme_texts():
         file = rooms.ROOT / room / "README.md"
         if not file.exists():
             raise CourseError(f"{room}/README.md: missing")
-        texts[file] = between(file.read_text(encoding="utf-8"), "results", room_results(room), f"{room}/README.md")
+        page = between(file.read_text(encoding="utf-8"), "results", room_results(room), f"{room}/README.md")
+        texts[file] = between(page, "checks", room_checks(room), f"{room}/README.md")
     return texts
 
 

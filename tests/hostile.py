@@ -7,7 +7,7 @@ HOSTILE = {
     "syntax error": ("def double(x):\n    return x +", "SyntaxError"),
     "endless loop": ("def double(x):\n    while True:\n        pass", "not done within"),
     "endless loop that catches everything": (
-        "def double(x):\n    while True:\n        try:\n            x + 1\n        except BaseException:\n            pass",
+        "def double(x):\n    while 1:\n        try:\n            x + 1\n        except BaseException:\n            x",
         "not done within",
     ),
     "prints without end": ("def double(x):\n    while True:\n        print('x' * 1000)", "File too large"),
@@ -71,7 +71,7 @@ HOSTILE = {
     ),
     "recursion": ("def double(x):\n    return double(x)", "RecursionError"),
     "error with a text that never ends": (
-        "class E(Exception):\n    def __str__(self):\n        while 1:\n            pass\n\n\ndef double(x):\n    raise E",
+        "class E(Exception):\n    def __str__(self):\n        while 1:\n            1\n\n\ndef double(x):\n    raise E",
         "`__str__`",
     ),
     "network": (

@@ -11,7 +11,7 @@ import nbformat.v4 as v4
 import pytest
 from hostile import HOSTILE
 
-from nndl import exercises, homework, mutants
+from nndl import exercises, homework, mutants, nbgrader
 from nndl.records import LabError
 
 IMPORTS = "import numpy as np\nimport torch\nfrom torch import nn\n\nimport toy_helper as helper\nfrom nndl import lab"
@@ -209,6 +209,16 @@ def test_edition_with_solutions_withheld(house):
     assert again.returncode == 1 and "is there already" in again.stderr
     wrong = command(house, "student", "CA5_vit", "--out", house / "new", "--solutions", "never")
     assert wrong.returncode == 2 and "later or withheld" in wrong.stderr and not (house / "new").exists()
+
+
+def test_source_for_nbgrader(house):
+    notebook = nbgrader.source_notebook(house / "CA5_vit" / "code.ipynb")
+    own = {cell.source: cell.metadata.get("nbgrader", {}) for cell in notebook.cells if cell.cell_type == "code"}
+    (double,) = (source for source in own if source.startswith("def double"))
+    begin, end = double.index("### BEGIN SOLUTION"), double.index("### END SOLUTION")
+    assert begin < double.index("return 2 * x") < end < double.index("def given")
+    assert own[double]["solution"] and own[CHECK_LAYER]["points"] == 5.5 and own[CHECK_LAYER]["locked"]
+    compile(double, "double", "exec")
 
 
 def run_edition(edition, **own):

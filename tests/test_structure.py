@@ -14,8 +14,9 @@ from nbconvert import PythonExporter
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from nndl import pages, rooms, tables
+from nndl import mutants, pages, rooms, tables
 from nndl.execution import MACHINE_PATH, MAX_NOTEBOOK, unfit
+from nndl.exercises import read_room
 from nndl.keep import headlines
 from nndl.notebooks import DEFINITIONS, code_cells
 from nndl.records import LabError, check_record, read_history, read_record
@@ -366,6 +367,43 @@ def test_a_good_record_passes():
 def test_a_bad_record_does_not(path, value):
     with pytest.raises(LabError):
         check_record(changed(path, value))
+
+
+# ---------------------------------------------------------------- exercises and their checks
+
+# Rooms whose checks are still being made better: what they notice may not become less than this.
+AT_LEAST = {}
+
+
+@every_room
+def test_exercises_can_be_graded_fairly(room):
+    """The reference passes by itself in every check, no stub does, a right solution with other names does."""
+    done = subprocess.run([sys.executable, "-m", "nndl.cli", "checks", room], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@every_room
+def test_checks_notice_wrong_solutions(room):
+    scores = tables.read_scores(room)
+    assert scores, f"{room}: make mutants A={room}"
+    now = read_room(ROOT / room / "code.ipynb")
+    assert scores["digest"] == mutants.digest(now), f"{room}: solutions or checks have changed; make mutants A={room}"
+    assert list(scores["exercises"]) == list(now.exercises)
+    shares = {name: mutants.share({name: entry}) for name, entry in scores["exercises"].items()}
+    if room in AT_LEAST:
+        assert mutants.share(scores["exercises"]) >= AT_LEAST[room], f"{room}: the checks notice less than before"
+    else:
+        low = {name: f"{share:.0%}" for name, share in shares.items() if share < mutants.LEAST_SHARE}
+        assert not low, f"{room}: the checks of these exercises notice too little: {low}"
+
+
+@every_room
+def test_equivalent_mutants_exist_and_have_reasons(room):
+    exercises = read_room(ROOT / room / "code.ipynb").exercises
+    for name, listed in mutants.read_equivalents(room).items():
+        made = {str(mutant) for mutant in mutants.all_mutants(exercises[name].source)}
+        assert set(listed) <= made, f"{room}, {name}: no such mutant: {set(listed) - made}"
+        assert all(len(reason) > 10 for reason in listed.values()), f"{room}, {name}: a reason each"
 
 
 # ---------------------------------------------------------------- READMEs and requirements
