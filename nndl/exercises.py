@@ -34,7 +34,7 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Check:
-    """One cell that checks. `names`: the exercises that it names, in order; `title`: how it is called in feedback."""
+    """One cell that checks. `names`: the exercises that it names, in order; `title`: the same in words."""
 
     cell: int
     source: str
@@ -99,7 +99,7 @@ def read_room(path):
             checks.append((number, cell.source))
     for number, source in checks:
         names = tuple(name for name in names_in(source) if name in room.exercises)
-        room.checks.append(Check(number, source, names, f"{', '.join(names[:3])} (cell {number})"))
+        room.checks.append(Check(number, source, names, ", ".join(names)))
     return room
 
 

@@ -290,8 +290,12 @@ It counts when all checks that name it pass.</p>
 def line(row):
     """One exercise as a row of the table."""
     said = [row["problem"]] if row["problem"] else []
-    for check in row["checks"]:
-        said.append(f"{check['title']}: {'passed' if check['passed'] else check['message']}")
+    checks = sorted(row["checks"], key=lambda check: check["cell"])
+    if checks and all(check["message"].startswith("not done yet") for check in checks):
+        said, checks = ["not done yet"], []
+    for number, check in enumerate(checks, 1):
+        words = "passed" if check["passed"] else check["message"]
+        said.append(f"check {number} of {len(checks)} ({check['title']}): {words}")
     text = "<br>".join(html.escape(part) for part in said)
     if row["output"].strip() and not row["points"]:
         text += f"<details><summary>what was printed</summary><pre>{html.escape(row['output'])}</pre></details>"

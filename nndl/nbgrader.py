@@ -1,7 +1,7 @@
 """make student NBGRADER=1: the same exercises as source notebooks for nbgrader, for courses that grade with it.
 
 Each exercise's body stands between BEGIN SOLUTION and END SOLUTION. A check cell carries the points of the exercises
-that it names, those of each shared evenly among its checks. nbgrader runs a submission as a whole, so that one unfinished
+that it names, those of each shared evenly among its checks. nbgrader runs a submission as a whole, so one unfinished
 exercise takes the points of all that use it with it: `make grade` does not.
 """
 
