@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import Markdown
 
 from nndl.notebooks import DEFINITIONS, code_cells, is_definition_cell, parse
 from nndl.records import LabError
@@ -106,7 +107,15 @@ def read_room(path):
 # ---------------------------------------------------------------- the points
 
 
-def table(by_hand, folder="."):
+def points_table(by_hand):
+    """The table of points, to be shown: see points."""
+    rows = ["| task | exercises, by their checks | by hand | points |", "| --- | --- | --- | --- |"]
+    for task, row in points(by_hand).iterrows():
+        rows.append(f"| {task} | {row['by checks']} | {row['by hand']} | {row['points']} |")
+    return Markdown("\n".join(rows))
+
+
+def points(by_hand, folder="."):
     """The points of an assignment, a row a task: {task: points given by hand} and, from the notebook, the exercises.
 
     Reads code.ipynb of the folder, or exercises.ipynb, a student's edition. LabError unless they add up to 100.
@@ -118,10 +127,10 @@ def table(by_hand, folder="."):
     exercises = read_room(path).exercises.values()
     for task in sorted({exercise.task for exercise in exercises} | set(by_hand)):
         own = [exercise for exercise in exercises if exercise.task == task]
-        points = sum(exercise.points for exercise in own) + by_hand.get(task, 0)
-        named = ", ".join(f"{exercise.name} {exercise.points:g}" for exercise in own)
-        rows.append({"task": task, "by checks": named, "by hand": by_hand.get(task, ""), "points": f"{points:g}"})
-        total += points
+        worth = sum(exercise.points for exercise in own) + by_hand.get(task, 0)
+        named = ", ".join(f"`{exercise.name}` {exercise.points:g}" for exercise in own)
+        rows.append({"task": task, "by checks": named, "by hand": by_hand.get(task, ""), "points": f"{worth:g}"})
+        total += worth
     if total != 100:
         raise LabError(f"{path}: the points add up to {total:g}, not to 100")
     return pd.DataFrame(rows).set_index("task")

@@ -25,7 +25,7 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, set_seed
 
 from nndl import source
-from nndl.exercises import table as points_table  # noqa: F401 (description.ipynb calls it)
+from nndl.exercises import points_table  # noqa: F401 (description.ipynb calls it)
 from nndl.homework import homework, take_reference  # noqa: F401 (exercises.ipynb calls them)
 from nndl.intervals import (  # noqa: F401 (rooms call them as lab.over_items, ...)
     difference,
