@@ -172,12 +172,12 @@ def test_points_that_do_not_fit_are_named(tmp_path, points, words):
 
 
 def test_points_add_up(house):
-    table = exercises.table({1: 7, 3: 83.5}, house / "CA5_vit")
-    assert table.loc[2, "by checks"] == "Layer 5.5, twice_twice 1" and table.loc[1, "points"] == "10"
+    table = exercises.points({1: 7, 3: 83.5}, house / "CA5_vit")
+    assert table.loc[2, "by checks"] == "`Layer` 5.5, `twice_twice` 1" and table.loc[1, "points"] == "10"
     with pytest.raises(LabError, match=r"add up to 99\.5, not to 100"):
-        exercises.table({1: 7, 3: 83}, house / "CA5_vit")
+        exercises.points({1: 7, 3: 83}, house / "CA5_vit")
     with pytest.raises(LabError, match=r"neither code\.ipynb nor exercises\.ipynb"):
-        exercises.table({}, house)
+        exercises.points({}, house)
 
 
 # ---------------------------------------------------------------- the student's edition
