@@ -1,6 +1,6 @@
 """CA2_covid_cnn: what code.ipynb defines, held against scikit-learn, torchvision, OpenCV, or against a case by hand.
 
-`test_notices_...`: a copy of the notebook's cell with one usual mistake must fail the same comparison.
+What a student writes is checked in the notebook itself (`nndl checks`, `nndl mutants`); here is the rest.
 """
 
 import csv
@@ -15,27 +15,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nasty_files import PICTURES, STRAYS, by_name, put_strays, tables
 from PIL import Image
 from safetensors.torch import save
-from scipy.stats import mannwhitneyu
-from sklearn.metrics import (
-    average_precision_score,
-    f1_score,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-    roc_curve,
-)
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torch import nn
 from torchmetrics.classification import BinaryCalibrationError
 
 from nndl import rooms
-from nndl.notebooks import load_definitions, mutated
+from nndl.notebooks import load_definitions
 from real_data import REAL, needs
 
 ROOM = rooms.ROOT / "CA2_covid_cnn"
@@ -67,61 +58,12 @@ def start(room, begin_run):
 # ---------------------------------------------------------------- preparing a film
 
 
-def test_central_square_is_central(room):
-    @settings(deadline=None)
-    @given(st.integers(1, 40), st.integers(1, 40))
-    def holds(height, width):
-        place = np.stack(np.mgrid[0:height, 0:width], axis=-1)
-        rows, columns = (room.central_square(place[..., k]) for k in range(2))
-        assert rows.shape == (min(height, width),) * 2
-        for kept, length in ((rows, height), (columns, width)):
-            assert abs(kept.min() - (length - 1 - kept.max())) <= 1, "more is cut off on one side"
-
-    holds()
-
-
-def test_stretch_against_numpy(room):
-    film = np.random.default_rng(0).gamma(2, size=(50, 70))
-    low, high = np.percentile(film, [1, 99])
-    expected = np.interp(film, [low, high], [0, 255])
-    assert np.abs(room.percentile_stretch(film) - expected).max() <= 0.5
-    assert np.array_equal(room.percentile_stretch(5 * film + 3), room.percentile_stretch(film))
-    assert not room.percentile_stretch(np.full((5, 5), 7.0)).any()
-
-
 def test_clahe_is_opencvs(room, films):
     film = films[0].images[0]
     assert np.array_equal(room.clahe(film), cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(film))
 
 
-def test_prepare(room, start):
-    start("tiny")
-    film = np.random.default_rng(0).random((90, 120), dtype=np.float32)
-    prepared = room.prepare(film, 32)
-    assert prepared.shape == (32, 32) and prepared.dtype == np.uint8 and np.ptp(prepared) == 255
-    start("tiny", "clahe=True")
-    assert np.array_equal(room.prepare(film, 32), room.clahe(prepared))
-
-
 # ---------------------------------------------------------------- audit
-
-
-def test_hash_and_distance_against_plain_loops(room, films):
-    images = films[0].images[:5]
-    bits = room.difference_hash(images)
-    for image, row in zip(images, bits):
-        small = cv2.resize(image, (17, 16), interpolation=cv2.INTER_AREA)
-        expected = [small[y, x + 1] > small[y, x] for y in range(16) for x in range(16)]
-        assert row.tolist() == expected
-    distances = room.hash_distances(bits, bits[:3])
-    assert distances.tolist() == [[int((a != b).sum()) for b in bits[:3]] for a in bits]
-
-
-def test_hash_finds_copies(room, films):
-    images = films[0].images[:20]
-    copies = np.stack([cv2.resize(np.uint8(0.7 * image + 30), (50, 50)) for image in images])
-    distances = room.hash_distances(room.difference_hash(copies), room.difference_hash(images))
-    assert (distances.argmin(1) == np.arange(20)).all() and np.diag(distances).max() <= 12
 
 
 def test_outer_ring(room):
@@ -173,63 +115,6 @@ def test_ranking_metrics(room):
     holds()
 
 
-ROWS = [(score, positive, 1) for score, positive in ((3, 1), (3, 0), (2, 1), (2, 0), (2, 0), (1, 1), (0, 0), (5, 1))]
-ROWS = [(score, bool(positive), weight) for score, positive, weight in ROWS]
-
-
-@pytest.mark.parametrize(
-    "old, new",
-    [
-        ("np.append(np.diff(scores[order]) != 0, True)", "np.ones(len(scores), dtype=bool)"),
-        ('np.argsort(-scores, kind="stable")', 'np.argsort(scores, kind="stable")'),
-        ("(y, ~y)", "(~y, y)"),
-    ],
-    ids=["ties one by one", "wrong way round", "classes exchanged"],
-)
-def test_notices_wrong_roc(room, old, new):
-    wrong = mutated(room, room.roc, (old, new))
-    merged = type("Wrong", (), {})
-    source = {name: getattr(room, name) for name in ("auc", "average_precision", "sensitivity_at")}
-    for name, function in source.items():
-        copy = type(function)(function.__code__, {**function.__globals__, "roc": wrong.roc}, name)
-        setattr(merged, name, staticmethod(copy))
-    assert_metrics_are_scikit_learns(room, ROWS)
-    with pytest.raises(AssertionError):
-        assert_metrics_are_scikit_learns(merged, ROWS)
-
-
-def test_auc_is_mann_whitney(room):
-    rng = np.random.default_rng(3)
-    scores, positive = rng.standard_normal(80), rng.random(80) < 0.4
-    expected = mannwhitneyu(scores[positive], scores[~positive]).statistic / (positive.sum() * (~positive).sum())
-    assert np.isclose(room.auc(scores, positive, np.ones((1, 80)))[0], expected)
-    assert room.auc(np.zeros(80), positive, np.ones((1, 80)))[0] == 0.5
-
-
-def test_decision_is_scikit_learns(room):
-    rng = np.random.default_rng(4)
-    scores, positive = rng.standard_normal(90), rng.random(90) < 0.3
-    result, called = room.decision(scores, positive, np.ones((1, 90)), 0.2), scores > 0.2
-    assert np.isclose(result["accuracy"][0], (called == positive).mean())
-    assert np.isclose(result["sensitivity"][0], recall_score(positive, called))
-    assert np.isclose(result["specificity"][0], recall_score(~positive, ~called))
-    assert np.isclose(result["precision"][0], precision_score(positive, called))
-    assert np.isclose(result["f1"][0], f1_score(positive, called))
-    none = room.decision(scores, positive, np.ones((1, 90)), 99.0)
-    assert none["precision"][0] == none["f1"][0] == none["sensitivity"][0] == 0
-
-
-def test_patients_are_drawn_whole(room):
-    patients, positive = np.array(list("aabbbcdde")), np.array([1, 1, 1, 1, 1, 0, 0, 0, 0]) > 0
-    weights = room.patient_weights(part_of(room, patients), positive, 300)
-    assert weights.shape == (301, 9) and (weights[0] == 1).all()
-    for name in set(patients):
-        group = weights[:, patients == name]
-        assert (group == group[:, :1]).all(), "films of one patient were drawn apart"
-    assert (weights[1:, [0, 2]].sum(1) == 2).all() and (weights[1:, [5, 6, 8]].sum(1) == 3).all()
-    assert abs(weights[1:].mean() - 1) < 0.1 and weights[1:].std() > 0.5
-
-
 def test_intervals_are_wider_over_patients_than_over_films(room):
     """Each patient five times with the same score: the films pretend to be five times as many."""
     rng = np.random.default_rng(0)
@@ -247,40 +132,6 @@ def test_interval_covers_its_value(room):
     assert entry["low"] <= entry["value"] == 50 <= entry["high"] and entry["n"] == 7
 
 
-def assert_delong(delong, room):
-    """Error against a bootstrap over films, and exact facts."""
-    rng = np.random.default_rng(5)
-    positive = rng.random(300) < 0.4
-    common = rng.standard_normal(300)
-    first, second = positive + common + 0.5 * rng.standard_normal(300), 0.7 * positive + common
-    difference, error, p = delong(first, second, positive)
-    w = room.patient_weights(part_of(room, np.arange(300)), positive, 3000)
-    values = room.auc(first, positive, w) - room.auc(second, positive, w)
-    assert np.isclose(difference, roc_auc_score(positive, first) - roc_auc_score(positive, second))
-    assert abs(error / values[1:].std() - 1) < 0.1
-    assert delong(first, first, positive)[2] == 1.0
-    back = delong(second, first, positive)
-    assert np.allclose([-back[0], back[1], back[2]], [difference, error, p])
-
-
-def test_delong(room):
-    assert_delong(room.delong, room)
-
-
-@pytest.mark.parametrize(
-    "old, new",
-    [
-        ("rows = [x - y for x, y in zip(a, b)]", "rows = [*a, *b]"),
-        ("row.var(ddof=1) / len(row)", "row.var(ddof=1)"),
-        ("for row in rows)", "for row in rows[:1])"),
-    ],
-    ids=["not paired", "variance of one film", "negatives left out"],
-)
-def test_notices_wrong_delong(room, old, new):
-    with pytest.raises(AssertionError):
-        assert_delong(mutated(room, room.delong, (old, new)).delong, room)
-
-
 # ---------------------------------------------------------------- probabilities and thresholds
 
 
@@ -296,46 +147,7 @@ def test_calibration_error_is_torchmetrics(room):
     assert abs(ours - theirs.item()) < 1e-6
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.0, 4.0])
-def test_temperature_undoes_a_factor(room, factor):
-    rng = np.random.default_rng(7)
-    logit = rng.normal(0, 2, 20000)
-    positive = rng.random(20000) < 1 / (1 + np.exp(-logit))
-    assert abs(room.temperature(factor * logit, positive) / factor - 1) < 0.05
-
-
-def test_cheapest_threshold_by_search(room):
-    rng = np.random.default_rng(8)
-    positive = rng.random(60) < 0.4
-    scores = positive + rng.standard_normal(60)
-
-    def cost(threshold, miss, prevalence):
-        called = scores > threshold
-        return miss * prevalence * (~called[positive]).mean() + (1 - prevalence) * called[~positive].mean()
-
-    for miss, prevalence in ((1, 0.5), (20, 0.05), (0.1, 0.3)):
-        found = room.cheapest_threshold(scores, positive, miss, prevalence)
-        best = min(cost(t, miss, prevalence) for t in np.linspace(-4, 5, 2000))
-        assert cost(found, miss, prevalence) <= best + 1e-9
-
-
-def test_predictive_value_by_counting(room):
-    # 1000 people, 50 ill: 45 found; 950 healthy: 190 called
-    assert np.isclose(room.predictive_value(0.9, 0.8, 0.05), 45 / (45 + 190))
-
-
 # ---------------------------------------------------------------- networks
-
-
-def test_cnn_has_the_assignments_widths(room):
-    model = room.CovidCNN(64, 1)
-    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    assert [conv.out_channels for conv in convolutions] == [64, 128, 256, 512, 512, 512]
-    assert sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) == 6
-    assert model.dropout.p == 0.5
-    assert model(torch.rand(2, 1, 64, 64)).shape == (2, 1)
-    for size in (48, 80, 96):  # the mean over the picture makes the head the same for every size
-        assert model.eval()(torch.rand(1, 1, size, size)).shape == (1, 1)
 
 
 def test_every_parameter_gets_a_gradient(room):
@@ -345,16 +157,7 @@ def test_every_parameter_gets_a_gradient(room):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def test_tensorflow_padding(room):
-    """A stride-2 convolution sees windows that begin at pixels 0, 2, 4, ..., with zeros behind the end."""
-    conv = nn.Conv2d(2, 3, 3, stride=2, padding=1, bias=False)
-    kernel, x = conv.weight.detach().clone(), torch.rand(1, 2, 8, 8)
-    out = room.pad_like_tensorflow(nn.Sequential(conv))(x)
-    padded = F.pad(x, (0, 1, 0, 1))
-    for i in range(4):
-        for j in range(4):
-            window = padded[0, :, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
-            assert torch.allclose(out[0, :, i, j], (kernel * window).sum((1, 2, 3)), atol=1e-5)
+def test_mobilenet_is_padded_like_tensorflow(room):
     net = room.pad_like_tensorflow(torchvision.models.mobilenet_v2())
     assert sum(isinstance(m, nn.ZeroPad2d) for m in net.modules()) == 5  # the stem, and four of the blocks
 
@@ -444,37 +247,6 @@ def test_vgg16_is_torchvisions(room):
     assert [type(m).__name__ for m in upper] == ["Conv2d", "ReLU"] * 3 + ["MaxPool2d"]  # block 5
 
 
-@pytest.mark.parametrize("name, channels", [("MobileNetV2", 1280), ("ResNet-50", 2048)])
-def test_cut_is_the_network(room, name, channels):
-    build = {"MobileNetV2": torchvision.models.mobilenet_v2, "ResNet-50": torchvision.models.resnet50}[name]
-    net, x = build().eval(), torch.randn(1, 3, 64, 64)
-    whole = net.features if name == "MobileNetV2" else nn.Sequential(*list(net.children())[:-2])
-    lower, upper = room.cut(net, name)
-    with torch.no_grad():
-        out = upper(lower(x))
-    assert out.shape[1] == channels and torch.allclose(out, whole(x), atol=1e-4, rtol=1e-3)
-
-
-def test_upper_keeps_batch_norm_and_trains_the_rest(room):
-    net = torchvision.models.mobilenet_v2().features[17:]
-    model = room.Upper(net, room.Head(torch.randn(20, 1280), 1)).train()
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    before = [m.running_mean.clone() for m in norms]
-    model(torch.randn(4, 160, 3, 3)).sum().backward()
-    assert norms and not any(m.training for m in norms) and model.head.dropout.training
-    assert all(torch.equal(a, m.running_mean) for a, m in zip(before, norms))
-    assert all(p.grad is not None for p in model.parameters())
-
-
-def test_head_standardises(room):
-    features = 5 + 3 * torch.randn(400, 6)
-    head = room.Head(features, 2).eval()
-    assert head(features).tolist() == [[0.0, 0.0]] * 400
-    seen = (features - head.mean) / head.std
-    assert seen.mean(0).abs().max() < 1e-5 and (seen.std(0) - 1).abs().max() < 1e-5
-    assert set(dict(head.named_parameters())) == {"linear.weight", "linear.bias"}
-
-
 def test_random_weights_do_not_saturate(room, films, monkeypatch):
     monkeypatch.setattr(room, "planted", {"off": type("Films", (), {"train": films[0]})}, raising=False)
     net = room.with_random_weights(torchvision.models.mobilenet_v2())
@@ -485,54 +257,6 @@ def test_random_weights_do_not_saturate(room, films, monkeypatch):
 
 
 # ---------------------------------------------------------------- losses and training
-
-
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_losses_by_hand(room, start, outputs):
-    start("tiny")
-    labels = np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 1])
-    z, y = torch.randn(10, outputs), torch.from_numpy(labels)
-    if outputs == 1:
-        p = z[:, 0].sigmoid()
-        rows = torch.where(y == 0, -4 * p.log(), -(1 - p).log())  # 8 negatives for 2 positives
-        expected = rows.mean()
-    else:
-        weight = torch.tensor([10 / 6, 10 / 12, 10 / 12])[y]
-        expected = (-weight * z.log_softmax(1)[range(10), y]).sum() / weight.sum()
-    assert torch.allclose(room.make_loss(labels, outputs)(z, y), expected, atol=1e-6)
-
-
-def test_covid_score_is_a_log_odds(room):
-    logits = np.random.default_rng(0).standard_normal((20, 3))
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert np.allclose(room.covid_score(logits), np.log(p[:, 0] / (1 - p[:, 0])))
-    assert np.array_equal(room.covid_score(logits[:, :1]), logits[:, 0])
-
-
-def assert_a_draw_for_each(augmented, films):
-    copies = augmented(np.stack([films[0].images[0]] * 40))
-    assert copies.shape == (40, 64, 64) and copies.dtype == np.uint8
-    assert len({copy.tobytes() for copy in copies}) > 35
-
-
-def test_augmentation_draws_for_each_film(room, films):
-    assert_a_draw_for_each(room.augmented, films)
-
-
-def test_notices_one_draw_a_batch(room, films):
-    old = "torch.stack([transform(film[None])[0] for film in torch.from_numpy(images)]).numpy()"
-    wrong = mutated(room, room.augmented, (old, "transform(torch.from_numpy(images)[:, None])[:, 0].numpy()"))
-    with pytest.raises(AssertionError):
-        assert_a_draw_for_each(wrong.augmented, films)
-
-
-def test_batches(room, films):
-    part = films[0]
-    x, y = room.Batches(part.images, part.labels, 32).__getitems__([3, 1])
-    assert x.shape == (2, 1, 32, 32) and x.min() >= 0 and x.max() <= 1 and y.tolist() == part.labels[[3, 1]].tolist()
-    features = torch.randn(48, 5).half()
-    x, _ = room.Batches(features, part.labels).__getitems__([7])
-    assert torch.equal(x, features[7:8].float())
 
 
 def test_training_keeps_the_best_epoch_and_stops(room, start, films):
@@ -581,48 +305,6 @@ def test_training_goes_on_where_it_was(room, start, films, monkeypatch):
 # ---------------------------------------------------------------- Grad-CAM
 
 
-def assert_grad_cam(module):
-    """The closed form, another map for another class, no hook left, scaled to 1."""
-    layer = nn.Conv2d(1, 6, 3, padding=1)
-    net = nn.Sequential(layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2))
-    x, maps = torch.rand(3, 1, 8, 8), []
-    for k in range(2):
-        a = layer(x)
-        alpha = (net[4].weight[k][None] * (a > 0).float().mean((2, 3)) / 64)[:, :, None, None]
-        expected = F.relu((alpha * a).sum(1)).detach()
-        expected = expected / expected.amax((1, 2), keepdim=True).clamp_min(1e-12)
-        maps.append(module.grad_cam(net, layer, x, lambda z, k=k: z[:, k]))
-        assert torch.allclose(maps[-1], expected, atol=1e-5)
-    assert not torch.allclose(*maps)
-    assert not layer._forward_hooks
-
-
-def test_grad_cam(room):
-    assert_grad_cam(room)
-
-
-@pytest.mark.parametrize(
-    "old, new",
-    [
-        ("gradient.mean((2, 3), keepdim=True)", "gradient"),
-        ("F.relu((alpha * kept[0]).sum(1)).detach()", "(alpha * kept[0]).sum(1).detach()"),
-        ("        handle.remove()", "        pass"),
-        ("score(model(x)).sum()", "model(x)[:, 0].sum()"),
-    ],
-    ids=["gradients not averaged", "no ReLU", "hook stays", "class ignored"],
-)
-def test_notices_wrong_grad_cam(room, old, new):
-    with pytest.raises(AssertionError):
-        assert_grad_cam(mutated(room, room.grad_cam, (old, new)))
-
-
-def test_hook_is_removed_after_an_error(room):
-    layer = nn.Linear(2, 2)
-    with pytest.raises(RuntimeError), room.listening(layer, []):
-        raise RuntimeError
-    assert not layer._forward_hooks
-
-
 def test_box_share(room):
     maps = np.zeros((2, 10, 10))
     maps[0, 5, 5], maps[1, 0, 0] = 2.0, 1.0
@@ -633,21 +315,6 @@ def test_box_share(room):
 # ---------------------------------------------------------------- controls and remedies
 
 
-def test_controls_do_not_see_what_they_take_away(room, films):
-    images = films[0].images[:4]
-    inside, outside = images.copy(), images.copy()
-    inside[:, 20:44, 20:44] = 0
-    outside[:, :3] = outside[:, -3:] = 0
-    for name in ("border only", "without the lungs", "8x8 outer ring"):
-        assert np.array_equal(room.CONTROLS[name](inside), room.CONTROLS[name](images)), name
-        assert not np.array_equal(room.CONTROLS[name](outside), room.CONTROLS[name](images)), name
-    assert np.array_equal(room.masked_border(outside), room.masked_border(images))
-    for view in room.CONTROLS.values():
-        out = view(images)
-        assert out.shape == images.shape and out.dtype == np.uint8
-    assert np.array_equal(images, films[0].images[:4]), "a control changed its input"
-
-
 def test_the_box_holds_the_lungs(room, films):
     _, lungs, disease = films
     top, bottom, left, right = (round(64 * edge) for edge in room.LUNGS)
@@ -656,14 +323,13 @@ def test_the_box_holds_the_lungs(room, films):
         assert share > 0.97, f"{share:.3f} of the lungs lie in the box"
 
 
-def test_matched_histograms(room, films):
-    images = films[0].images[:6]
-    reference = np.sort(images[5].ravel())
-    out = room.matched(images, reference)
-    assert (np.sort(out.reshape(6, -1), 1) == reference).all()
-    flat, new = images[0].ravel().astype(int), out[0].ravel().astype(int)
-    order = flat.argsort(kind="stable")
-    assert (np.diff(new[order]) >= 0).all(), "darker became brighter"
+def test_controls_keep_what_is_outside(room, films):
+    images = films[0].images[:4]
+    outside = images.copy()
+    outside[:, :3] = outside[:, -3:] = 0
+    for name, view in room.CONTROLS.items():
+        assert not np.array_equal(view(outside), view(images)), name
+        assert view(images).shape == images.shape and view(images).dtype == np.uint8
 
 
 def test_equalised_and_blurred_are_opencvs(room, films):
@@ -679,26 +345,6 @@ def test_local_contrast_forgets_exposure(room, films):
     after = np.abs(room.local_contrast(images).astype(int) - room.local_contrast(darker)).mean()
     assert after < 0.5 * before
     assert np.abs(room.fine_detail(np.full((1, 32, 32), 90, dtype=np.uint8)).astype(int) - 128).max() == 0
-
-
-def test_swaps_take_from_another_class(room, films):
-    images, labels = films[0].images[:12], films[0].labels[:12]
-    other = room.partners(labels, 3)
-    assert (labels[other] != labels).all()
-    tones = room.tone_swapped(images, labels, 3)
-    assert np.array_equal(np.sort(tones.reshape(12, -1)), np.sort(images[other].reshape(12, -1)))
-    swapped = room.amplitude_swapped(images, labels, share=0.0, seed=3)  # only the mean
-    means = swapped.mean((1, 2)) - images[other].mean((1, 2))
-    assert np.abs(means).max() < 6  # up to clipping
-    assert np.abs(room.amplitude_swapped(images, labels, share=-1).astype(int) - images).max() <= 1
-
-
-def test_sources_are_balanced(room):
-    part = room.helper.Part(None, np.array([0] * 5 + [1] * 2), None, np.array(list("aaaabcc")), None)
-    index = room.source_balanced(part)
-    chosen = list(zip(part.labels[index], part.sources[index]))
-    assert {pair: chosen.count(pair) for pair in set(chosen)} == {(0, "a"): 4, (0, "b"): 4, (1, "c"): 2}
-    assert set(index) == set(range(7))
 
 
 def test_normal_against_pneumonia(room):
