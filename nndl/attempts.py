@@ -89,7 +89,7 @@ class Bench:
                 tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
                 exec(compile(tree, "imports", "exec"), namespace)
             self.helpers = {name: module for name, module in sys.modules.items() if name.endswith("_helper")}
-        self.packages = {name.split(".")[0] for name in imported(source for _, source in self.room.cells)}
+        self.modules = set(imported(source for _, source in self.room.cells))
 
     def reference(self):
         """All checks with the reference as it is: {cell: Outcome}. LabError where one fails."""
@@ -177,27 +177,44 @@ class Process:
 
     def outcome(self):
         found = Outcome(seconds=round(time.monotonic() - self.begin, 2))
-        try:
-            lines = [json.loads(line) for line in self.said.splitlines()]
-        except ValueError:
-            lines = [{"problem": "said what is no verdict"}]
-        for line in lines:
-            if "problem" in line:
-                found.problem = str(line["problem"])
+        waiting = {check.cell: check.title for check in self.checks}
+        for line in self.said.splitlines():
+            said = verdict_of(line, waiting)
+            if said is None:
+                found.problem = "the process said what is no verdict"
+                break
+            if "problem" in said:
+                found.problem = said["problem"]
             else:
-                found.checks.append(line)
+                found.checks.append(said | {"title": waiting.pop(said["cell"])})
         if self.late:
             found.problem = f"not done within {self.seconds:.0f} s"
-        elif not found.problem and len(found.checks) < len(self.checks) and all(c["passed"] for c in found.checks):
-            found.problem = "the process ended before the checks did" + (
-                f" (signal {os.WTERMSIG(self.status)})" if os.WIFSIGNALED(self.status) else ""
-            )
+        elif not found.problem and waiting and all(check["passed"] for check in found.checks):
+            signalled = f" (signal {os.WTERMSIG(self.status)})" if os.WIFSIGNALED(self.status) else ""
+            found.problem = f"the process ended before the checks did{signalled}"
         output = self.folder / "output"
-        if output.is_file():
+        if output.is_file() and not output.is_symlink():
             with open(output, encoding="utf-8", errors="replace") as file:
                 found.output = file.read(LONGEST_OUTPUT)
         shutil.rmtree(self.folder, ignore_errors=True)
         return found
+
+
+VERDICT = {"cell": int, "passed": bool, "message": str, "seconds": float}
+
+
+def verdict_of(line, waiting):
+    """A line of an attempt as a dict, or None where it is not what an attempt says: {"problem"} or a VERDICT."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(said, dict):
+        return None
+    if set(said) == {"problem"} and isinstance(said["problem"], str):
+        return said
+    fits = set(said) == set(VERDICT) and all(type(said[name]) is kind for name, kind in VERDICT.items())
+    return said if fits and said["cell"] in waiting and said["passed"] is not bool(said["message"]) else None
 
 
 # ---------------------------------------------------------------- in the forked process
@@ -208,7 +225,8 @@ def in_the_fork(bench, attempt, checks, folder, pipe, seconds):
     os.setsid()
 
     def say(**line):
-        os.write(pipe, json.dumps(line).encode() + b"\n")
+        text = json.dumps(line).encode("ascii")  # json escapes all else
+        os.write(pipe, text + b"\n")
 
     output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -218,8 +236,8 @@ def in_the_fork(bench, attempt, checks, folder, pipe, seconds):
     sys.stderr = sys.__stderr__ = os.fdopen(2, "w", errors="replace", closefd=False)
     try:
         space = begin(bench, folder)
-        readable = [sys.prefix, sys.base_prefix, Path(__file__).parent, *bench.folder.glob("*_helper.py"), "/usr/share",
-                    "/proc/self", "/etc"]  # fmt: skip
+        readable = [sys.prefix, sys.base_prefix, Path(__file__).parent, *bench.folder.glob("*_helper.py"),
+                    "/usr/share", "/usr/lib", "/lib", "/lib64"]  # fmt: skip
         tried = sandbox.confine(folder, readable, seconds=seconds)
         load(bench, attempt, space)
     except BaseException as error:
@@ -233,8 +251,7 @@ def in_the_fork(bench, attempt, checks, folder, pipe, seconds):
         except BaseException as error:
             message = in_words(error)
         message = f"tried {tried[0]}" if tried else message
-        say(title=check.title, cell=check.cell, passed=not message, message=message,
-            seconds=round(time.monotonic() - began, 2))  # fmt: skip
+        say(cell=check.cell, passed=not message, message=message, seconds=round(time.monotonic() - began, 2))
         if message and (attempt.stop or tried):
             break
     sys.stdout.flush()
@@ -329,7 +346,7 @@ def student(bench, attempt, exercise, names):
     file = f"answer {attempt.name}"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     if attempt.guarded:
-        tree, theirs["__builtins__"] = sandbox.prepare(source, theirs, bench.packages, exercise.source)
+        tree, theirs["__builtins__"] = sandbox.prepare(source, theirs, bench.modules, exercise.source)
         exec(compile(tree, file, "exec"), theirs)
     else:
         exec(compile(source, file, "exec"), theirs)
@@ -344,3 +361,4 @@ def imported(sources):
                 yield from (alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 yield node.module
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -60,9 +60,14 @@ class Room:
         return [check for check in self.checks if name in check.names]
 
 
+def lines_of(text):
+    """The lines of a source as Python counts them: a form feed or another separator of Unicode ends none."""
+    return re.split(r"\r\n|\r|\n", text)
+
+
 def source_of(node, text):
     """The source of a statement; of a definition with its decorators."""
-    return "\n".join(text.splitlines()[first_line(node) - 1 : node.end_lineno])
+    return "\n".join(lines_of(text)[first_line(node) - 1 : node.end_lineno])
 
 
 def first_sentence(node):
@@ -145,7 +150,7 @@ def stub(source, name):
     Of a class stay its own docstring, its fields, `__init__`, `forward`, other special methods, and methods with a
     docstring; whatever else the reference has is its own business.
     """
-    lines, (node,) = source.splitlines(), ast.parse(source).body
+    lines, (node,) = lines_of(source), ast.parse(source).body
     return "\n".join(stub_lines(lines, node, json.dumps(name))) + "\n"
 
 
@@ -182,10 +187,10 @@ def first_line(node):
 
 def with_stubs(source, names):
     """A solution cell in which the definitions of these names are stubs."""
-    lines, out, done = source.splitlines(), [], 0
+    lines, out, done = lines_of(source), [], 0
     for node in ast.parse(source).body:
         if isinstance(node, WRITTEN) and node.name in names:
             out += lines[done : first_line(node) - 1]
-            out += stub(source_of(node, source), node.name).splitlines()
+            out += stub(source_of(node, source), node.name).rstrip("\n").split("\n")
             done = node.end_lineno
     return "\n".join([*out, *lines[done:]])

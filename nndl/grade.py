@@ -10,22 +10,26 @@ of feedback for each person. How a submission is kept from doing harm: see nndl/
 import ast
 import csv
 import html
+import io
 import json
 import math
 import os
 import re
 import time
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nndl import rooms
+from nndl import rooms, sandbox
 from nndl.attempts import Attempt, Bench
-from nndl.exercises import WRITTEN, names_in, source_of
+from nndl.exercises import WRITTEN, lines_of, names_in, source_of
 from nndl.records import LabError
 from nndl.rooms import CourseError, UsageError, chosen_rooms, existing_rooms
 
 MOST_BYTES = 20 * 2**20  # of a notebook, its outputs included
-LONGEST_CELL = 50_000  # characters
+LONGEST_CELL = 20_000  # characters
+LONGEST_NAME = 80  # of a page's file
 
 
 @dataclass
@@ -36,76 +40,106 @@ class Submission:
     path: Path
     room: str = ""
     problem: str = ""
-    cells: list = field(default_factory=list)  # sources of code cells
-    answers: dict = field(default_factory=dict)  # {name: source} of every function and class, the last one counts
-    support: dict = field(default_factory=dict)  # {name: source} of imports and constants
-    broken: list = field(default_factory=list)  # (cell, message) of cells that are no Python
-    taken: set = field(default_factory=set)  # exercises taken from the reference
+    answers: dict = field(default_factory=dict)  # {name: source} of functions and classes, the last one counts
+    written: dict = field(default_factory=dict)  # {name: cell in which its answer stands}
+    support: list = field(default_factory=list)  # (names that it binds, source) of other statements, in order
+    broken: dict = field(default_factory=dict)  # {name: message} of definitions in cells that are no Python
+    taken: dict = field(default_factory=dict)  # {exercise taken from the reference: cell}
 
 
 # ---------------------------------------------------------------- reading
 
 
+def person_of(parts, path, folder):
+    """Whose notebook it is: the folders above it that are no assignments, else its own name or the folder's."""
+    outside = [part for part in parts[:-1] if part not in rooms.ROOMS]
+    name = "/".join(outside) or (folder.name if path.stem.startswith("exercises") else path.stem)
+    return unicodedata.normalize("NFC", name.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
 def find(folder):
-    """[(person, path)] of the notebooks under a path. A person is the first folder, or the notebook's name."""
-    folder = Path(folder)
+    """[(person, path)] of the notebooks under a path, and [(person, None)] of folders in it that hold none."""
+    folder = Path(folder).absolute()
     if folder.is_file():
-        return [(folder.parent.name if folder.stem == "exercises" else folder.stem, folder)]
-    found, own = [], set(rooms.ROOMS)
-    for path in sorted(folder.rglob("*.ipynb")):
+        return [(person_of((folder.name,), folder, folder.parent), folder)]
+    found, served = [], set()
+    for path in sorted(folder.rglob("*"), key=os.fsencode):
         parts = path.relative_to(folder).parts
-        hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-        if hidden or "reference" in parts or path.name in ("description.ipynb", "report.ipynb", "code.ipynb"):
+        hidden = any(part.startswith((".", "__MACOSX")) or part == "reference" for part in parts)
+        if hidden or path.suffix.lower() != ".ipynb" or path.stem in ("description", "report") or path.is_dir():
             continue
-        outside = [part for part in parts[:-1] if part not in own]
-        found.append((outside[0] if outside else folder.name if path.stem == "exercises" else path.stem, path))
+        served.add(parts[0])
+        found.append((person_of(parts, path, folder), path))
+    for path in sorted(folder.iterdir(), key=os.fsencode):
+        if path.is_dir() and path.name not in served | set(rooms.ROOMS) and not path.name.startswith((".", "__")):
+            found.append((person_of((path.name, ""), path, folder), None))
     return found
 
 
 def read(person, path, only=""):
     """A Submission, whatever the file holds."""
-    found = Submission(person, path)
+    found = Submission(person, path or Path("-"))
+    if path is None:
+        found.problem = "no notebook in this folder"
+    elif path.is_symlink() or not path.is_file():
+        found.problem = "a link, or no plain file: not followed"
+    elif path.stat().st_size > MOST_BYTES:
+        found.problem = f"larger than {MOST_BYTES / 2**20:.0f} MiB"
+    if found.problem:
+        return found
     try:
-        if path.is_symlink() or path.stat().st_size > MOST_BYTES:
-            found.problem = f"larger than {MOST_BYTES / 2**20:.0f} MiB, or a link"
-            return found
         notebook = json.loads(path.read_text(encoding="utf-8-sig"))
-        cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-        found.cells = ["".join(cell["source"]) for cell in cells]
-        named = str(notebook.get("metadata", {}).get("assignment", ""))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        found.problem = f"not a notebook that can be read ({type(error).__name__})"
+        if "worksheets" in notebook:
+            raise ValueError("nbformat 3: open it in Jupyter and save it")
+        sources = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        metadata = notebook.get("metadata")
+        named = str(metadata.get("assignment", "")) if isinstance(metadata, dict) else ""
+    except Exception as error:  # a file of a stranger: whatever json and Python make of it
+        found.problem = f"not a notebook that can be read ({type(error).__name__}: {error})"
         return found
     folders = [part for part in reversed(path.parts) if part in rooms.ROOMS]
     found.room = named if named in rooms.ROOMS else folders[0] if folders else only
     if found.room not in existing_rooms():
         found.problem = "which assignment? neither the notebook's metadata nor its folder says so; A=... does"
-    for number, source in enumerate(found.cells, 1):
-        take_apart(found, number, source)
+    for number, source in enumerate(sources, 1):
+        try:
+            take_apart(found, number, without_magics(source))
+        except Exception as error:  # one cell of a stranger: it counts as not written
+            for name in re.findall(r"^(?:class|def)\s+(\w+)", source, re.MULTILINE):
+                found.broken[name] = f"{type(error).__name__}: {error}"
     return found
 
 
+def without_magics(source):
+    """A cell without Jupyter's own lines (%matplotlib inline, %%time, !ls, ?torch)."""
+    return "\n".join("" if re.match(r"\s*[%!?]", line) else line for line in lines_of(source.lstrip("\ufeff")))
+
+
 def take_apart(found, number, source):
-    """Note the definitions, imports and constants of one cell."""
-    try:
-        if len(source) > LONGEST_CELL:
-            raise ValueError(f"longer than {LONGEST_CELL} characters")
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        name = re.search(r"^(?:class|def)\s+(\w+)", source, re.MULTILINE)
-        found.broken.append((number, name[1] if name else "", f"{type(error).__name__}: {error}"))
-        return
+    """Note what a cell defines, in order."""
+    if len(source) > LONGEST_CELL:
+        raise ValueError(f"longer than {LONGEST_CELL} characters")
+    tree = ast.parse(source)
     for node in tree.body:
         if isinstance(node, WRITTEN):
-            found.answers[node.name] = source_of(node, source)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                found.support[(alias.asname or alias.name).split(".")[0]] = ast.unparse(node)
-        elif isinstance(node, ast.Assign) and all(isinstance(t, ast.Name) and t.id.isupper() for t in node.targets):
-            found.support.update({target.id: ast.unparse(node) for target in node.targets})
+            found.answers[node.name], found.written[node.name] = source_of(node, source), number
+        elif isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.Try | ast.If):
+            found.support.append((bound(node), source_of(node, source)))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith("take_reference"):
-            found.taken.add(getattr(node.args[0], "value", None))
+        named = (getattr(node.func, "attr", ""), getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ()
+        if "take_reference" in named and node.args and isinstance(node.args[0], ast.Constant):
+            found.taken[node.args[0].value] = number
+
+
+def bound(statement):
+    """Names that a statement binds; "*" for those of a star import."""
+    found = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.alias):
+            found.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
 
 
 def attempt_of(submission, exercise, given):
@@ -116,18 +150,23 @@ def attempt_of(submission, exercise, given):
     source = submission.answers.get(exercise.name)
     if source is None:
         return None
-    needed, waiting = [], [source]
+    needed, waiting, support = set(), [source], set()
+    always = [i for i, (names, text) in enumerate(submission.support) if "*" in names or "__future__" in text]
+    waiting += [submission.support[i][1] for i in always]
+    support.update(always)
     while waiting:
-        for name in names_in(waiting.pop()):
-            if name in needed or name == exercise.name or name in given:
-                continue
-            own = submission.answers.get(name) or submission.support.get(name)
-            if own:
-                needed.append(name)
-                waiting.append(own)
-    support = [submission.support[name] for name in submission.support if name in needed]
+        for name in set(names_in(waiting.pop())) - needed - given - {exercise.name}:
+            needed.add(name)
+            if name in submission.answers:
+                waiting.append(submission.answers[name])
+            for i, (names, text) in enumerate(submission.support):
+                if name in names and i not in support:
+                    support.add(i)
+                    waiting.append(text)
     own = [submission.answers[name] for name in submission.answers if name in needed]
-    return Attempt(exercise.name, source, own="\n\n".join(dict.fromkeys(support + own)))
+    parts = [submission.support[i][1] for i in sorted(support)]
+    future = [part for part in parts if "__future__" in part]
+    return Attempt(exercise.name, source, own="\n\n".join([*future, *(p for p in parts if p not in future), *own]))
 
 
 # ---------------------------------------------------------------- grading
@@ -135,15 +174,10 @@ def attempt_of(submission, exercise, given):
 
 def given_names(room):
     """Names that the definition cells of a room make."""
-    found = set()
+    found = {"run", "cfg"}
     for _, source in room.cells:
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, WRITTEN):
-                found.add(node.name)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                found.add(node.id)
-            elif isinstance(node, ast.Import | ast.ImportFrom):
-                found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        for node in ast.parse(source).body:
+            found |= {node.name} if isinstance(node, WRITTEN) else bound(node)
     return found
 
 
@@ -155,17 +189,19 @@ def grade_room(bench, submissions):
         rows = {}
         for name, exercise in exercises.items():
             row = dict(exercise=name, points=0.0, of=exercise.points, problem="", checks=[], output="", seconds=0.0)
-            broken = [text for _, defined, text in submission.broken if defined == name]
-            attempt = attempt_of(submission, exercise, given)
+            attempt = None
             if submission.problem:
                 row["problem"] = submission.problem
-            elif name in submission.taken:
+            elif name in submission.taken and submission.taken[name] >= submission.written.get(name, 0):
                 row["problem"] = "taken from the reference"
-            elif broken:
-                row["problem"] = broken[-1]
-            elif attempt is None:
-                row["problem"] = "not in the notebook"
+            elif name not in submission.answers:
+                row["problem"] = submission.broken.get(name, "not in the notebook")
             else:
+                try:
+                    attempt = attempt_of(submission, exercise, given)
+                except Exception as error:  # code of a stranger: whatever Python makes of it
+                    row["problem"] = f"{type(error).__name__}: {error}"
+            if attempt is not None:
                 jobs.append(((index, name), attempt))
             rows[name] = row
         grades.append(rows)
@@ -197,7 +233,8 @@ def grade(room, submissions, out, seconds=None):
     if not found:
         raise CourseError(f"{submissions}: no notebook in it")
     unreadable = [one for one in found if one.room not in existing_rooms()]
-    grades = []
+    grades, several = [], Counter((one.person, one.room) for one in found if not one.problem)
+    print(f"held back by: {sandbox.in_force()}", flush=True)
     for name in existing_rooms():
         own = [one for one in found if one.room == name and only in ("", name)]
         if not own:
@@ -209,6 +246,9 @@ def grade(room, submissions, out, seconds=None):
         except LabError as error:
             raise CourseError(f"{error}; nothing is graded with a reference that fails its own checks") from None
         done = grade_room(bench, own)
+        for one in done:
+            if several[one["person"], name] > 1:
+                one["problem"] = f"one of {several[one['person'], name]} notebooks of this person: which one counts?"
         grades += done
         print(f"{name}: {len(done)} graded in {time.monotonic() - begin:.0f} s", flush=True)
     for one in unreadable:
@@ -223,8 +263,9 @@ def grade(room, submissions, out, seconds=None):
 
 
 def replace(path, text):
+    """Write a text, whatever characters strangers put into it, under its name only when it is whole."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="\n")
+    part.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     os.replace(part, path)
 
 
@@ -241,17 +282,16 @@ def write(grades, out):
         missed = ", ".join(row["exercise"] for row in one["exercises"] if not row["points"])
         rows.append([harmless(one["person"]), one["assignment"], f"{one['points']:g}", f"{one['of']:g}", one["seconds"],
                      harmless(missed), harmless(one["problem"])])  # fmt: skip
-    part = out / "grades.csv.part"
-    with open(part, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(rows)
-    os.replace(part, out / "grades.csv")
+    sheet = io.StringIO(newline="")
+    csv.writer(sheet, lineterminator="\n").writerows(rows)
+    replace(out / "grades.csv", sheet.getvalue())
     replace(out / "grades.json", json.dumps(grades, indent=1, ensure_ascii=False) + "\n")
     pages = {}
     for one in grades:
         pages.setdefault(one["person"], []).append(one)
     names = set()
     for person, some in pages.items():
-        name = re.sub(r"[^\w.-]+", "_", person).strip("._") or "nobody"
+        name = re.sub(r"[^\w.-]+", "_", person).strip("._")[:LONGEST_NAME] or "nobody"
         while name.lower() in names:
             name += "_"
         names.add(name.lower())

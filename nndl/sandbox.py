@@ -1,35 +1,47 @@
 """What keeps a student's definition from anything but solving its exercise: rules for its code, limits for its process.
 
-Two layers. `prepare` reads the code before it runs: it refuses what no exercise needs (files, frames, the attributes of
-modules and classes, names with two underscores), and guards what only shows while it runs. `confine` is for the process
-in which it runs: memory, size of files, no network, and an audit hook that refuses files outside the process's own
-folder, other processes, and raw memory. Python code that wants to break out of Python can; who fears that runs
-`make grade` in a container. What is here ends the known tricks, and every honest accident.
+Three layers. `prepare` reads the code before it runs: it refuses what no exercise needs (files, frames, the insides of
+modules, other modules), and guards what only shows while it runs. An audit hook refuses files outside the process's own
+folder, other processes, sockets and raw memory. And the kernel, where it can (Linux with Landlock and namespaces):
+files can be read only where Python and its packages lie and written only in the process's folder, no program can be
+started, no other process signalled, and there is no network. What of it is in force is printed with the grades.
 """
 
 import ast
 import builtins
+import ctypes
+import importlib
 import os
 import re
+import secrets
 import sys
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 from nndl.records import LabError
 
-PLAIN = {"math", "itertools", "functools", "collections", "dataclasses", "copy", "random", "statistics", "warnings"}
-NEVER = {"os", "sys", "subprocess", "shutil", "pathlib", "importlib", "inspect", "gc", "ctypes", "socket", "signal",
-         "builtins", "linecache", "threading", "multiprocessing", "pickle", "operator", "types", "io", "tempfile",
-         "resource", "marshal", "code", "atexit", "weakref", "unittest", "urllib", "requests", "traceback"}  # fmt: skip
+PLAIN = {"math", "itertools", "functools", "collections", "dataclasses", "copy", "random", "statistics", "warnings",
+         "typing", "enum", "abc", "time", "re", "string", "numbers", "heapq", "bisect", "contextlib",
+         "__future__"}  # fmt: skip
+NEVER = {"os", "posix", "sys", "subprocess", "shutil", "pathlib", "importlib", "inspect", "gc", "ctypes", "socket",
+         "signal", "builtins", "linecache", "threading", "multiprocessing", "pickle", "operator", "types", "io",
+         "tempfile", "resource", "marshal", "code", "atexit", "weakref", "unittest", "urllib", "requests",
+         "traceback"}  # fmt: skip
 NAMES = {"eval", "exec", "compile", "open", "globals", "locals", "vars", "dir", "input", "breakpoint", "memoryview",
          "exit", "quit", "help", "get_ipython", "copyright", "credits", "license"}  # fmt: skip
 SPECIAL = {"__init__", "__call__", "__len__", "__getitem__", "__getitems__", "__iter__", "__next__", "__repr__",
-           "__post_init__", "__enter__", "__exit__"}  # fmt: skip
-FRAMES = re.compile(r"(gi|cr|ag|tb|f)_(frame|code|back|globals|locals|builtins|next|lineno|trace)|func_globals|mro")
-FILES = re.compile(
-    r"read(_\w+|lines?)?|write\w*|load(txt|z|_library)?|save\w*|open|fromfile|from_file|tofile|memmap|genfromtxt|"
-    r"to_(csv|pickle|json|parquet|sql|hdf|excel|feather)|imread|imwrite|hub|jit|cpp_extension|system|query|eval"
+           "__str__", "__contains__", "__post_init__", "__enter__", "__exit__", "__slots__", "__name__", "__doc__",
+           "__version__", "__future__"}  # fmt: skip
+# attributes of anything: frames, and what changes how torch and Python work for everybody
+ANYWHERE = re.compile(
+    r"(gi|cr|ag|tb|f)_(frame|code|back|globals|locals|builtins|next|lineno|trace)|func_globals|mro|"
+    r"register_module_\w+|make_dataclass|update_wrapper|get_type_hints|ForwardRef|run_source"
 )
-GUARD = "guarded_target"  # what a target of an assignment to an attribute is wrapped in
+# attributes of modules: files, programs, other machines, other code
+IN_MODULES = re.compile(
+    r"_\w*|read(_\w+|lines?)?|write\w*|load(txt|z|_library)?|save\w*|open|fromfile|from_file|tofile|memmap|genfromtxt|"
+    r"imread\w*|imwrite\w*|hub|jit|cpp_extension|system|query|eval|library|profiler|distributed|multiprocessing|dump"
+)
+KEYWORDS = {"assigned", "updated"}  # of functools.wraps: they name attributes
 
 
 class Refused(LabError):
@@ -39,81 +51,132 @@ class Refused(LabError):
 # ---------------------------------------------------------------- before it runs
 
 
-class Rules(ast.NodeVisitor):
-    """Finds what is refused. `known`: the names that the code can see; `allowed`: top-level packages; `used`: names and
-    attributes that the reference of the exercise uses itself, which are never refused."""
+def identifiers(node):
+    """Every name that a node binds or reads, whatever kind of node it is."""
+    for name in ("id", "attr", "arg", "name", "asname", "rest"):
+        value = getattr(node, name, None)
+        if isinstance(value, str):
+            yield from value.split(".")
+    for name in ("kwd_attrs", "names"):
+        yield from (value for value in getattr(node, name, ()) if isinstance(value, str))
 
-    def __init__(self, known, allowed, used):
-        self.known, self.allowed, self.used, self.classes = known, allowed, used, set()
+
+def stored_in(function):
+    """Names that a function binds itself: arguments and what it assigns."""
+    nodes = list(ast.walk(function))
+    found = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    return found | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+class Rules(ast.NodeVisitor):
+    """Finds what is refused.
+
+    known: the names that the code can see. modules: full names of modules, and top-level packages, that it may use.
+    used: names and attributes that the reference of the exercise uses itself, which are never refused.
+    """
+
+    def __init__(self, known, modules, used):
+        self.known, self.modules, self.used, self.scopes = known, modules, used, []
 
     def refuse(self, node, what, why="is not allowed in a submission"):
-        raise Refused(f"line {node.lineno}: `{what}` {why}")
+        raise Refused(f"line {getattr(node, 'lineno', 1)}: `{what}` {why}")
+
+    def check(self, tree):
+        """Refused where a rule is broken."""
+        self.classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        for node in ast.walk(tree):
+            for name in identifiers(node):
+                special = name.startswith("__") and name.endswith("__") and name not in SPECIAL
+                if (special or ANYWHERE.fullmatch(name)) and name not in self.used:
+                    self.refuse(node, name)
+            if isinstance(node, ast.keyword) and node.arg in KEYWORDS:
+                self.refuse(node, f"{node.arg}=")
+        self.visit(tree)
 
     def package(self, node, name):
+        """A module, by its full name: one of the room's, or of the packages that it uses."""
         top = name.split(".")[0]
-        if (top in NEVER or top not in self.allowed) and top not in self.used:
+        hidden = any(part.startswith("_") for part in name.split(".")) and top != "__future__"
+        allowed = name in self.modules or (top in self.modules and top != "nndl")
+        if (top in NEVER or hidden or not allowed) and top not in self.used:
             self.refuse(node, name, "may not be used in a submission")
+
+    def thing(self, node, name, thing):
+        """What is taken out of a module."""
+        home = str(getattr(thing, "__module__", "") or "").split(".")[0]
+        if (home in NEVER - {"builtins"} or IN_MODULES.fullmatch(name)) and name not in self.used:
+            self.refuse(node, name)
+        if isinstance(thing, ModuleType):
+            self.package(node, thing.__name__)
 
     def visit_Import(self, node):
         for alias in node.names:
             self.package(node, alias.name)
+            self.known[(alias.asname or alias.name).split(".")[0]] = importlib.import_module(
+                alias.name if alias.asname else alias.name.split(".")[0]
+            )
 
     def visit_ImportFrom(self, node):
         self.package(node, "." * node.level + (node.module or ""))
+        module = importlib.import_module(node.module)
         for alias in node.names:
-            self.attribute(node, alias.name)
+            if alias.name == "*":
+                continue
+            thing = getattr(module, alias.name, None)
+            if thing is None:
+                thing = importlib.import_module(f"{node.module}.{alias.name}")
+            self.thing(node, alias.name, thing)
+            self.known[alias.asname or alias.name] = thing
 
     def visit_Name(self, node, as_root=False):
-        if (node.id in NAMES or node.id.startswith("__") or node.id == GUARD) and node.id not in self.used:
+        if node.id in NAMES and node.id not in self.used:
             self.refuse(node, node.id)
-        thing = self.known.get(node.id)
-        if isinstance(thing, ModuleType) and not as_root and isinstance(node.ctx, ast.Load):
+        if isinstance(node.ctx, ast.Store) and node.id in self.classes:
+            self.refuse(node, node.id, "is the name of a class")
+        if isinstance(self.seen(node.id), ModuleType) and not as_root and isinstance(node.ctx, ast.Load):
             self.refuse(node, node.id, "is a module: use what is in it, do not pass it on")
 
-    def attribute(self, node, name):
-        special = name.startswith("__") and name not in SPECIAL | {"__name__"}
-        if (special or FRAMES.fullmatch(name) or FILES.fullmatch(name)) and name not in self.used:
-            self.refuse(node, name)
+    def seen(self, name):
+        """What a name stands for, unless a function binds it itself."""
+        return None if any(name in scope for scope in self.scopes) else self.known.get(name)
 
     def visit_Attribute(self, node, inner=False):
-        """Returns what a chain of names stands for, as long as it is a module."""
-        self.attribute(node, node.attr)
+        """Returns what a chain of names stands for, as long as it begins with a module."""
         base = None
         if isinstance(node.value, ast.Name):
             self.visit_Name(node.value, as_root=True)
-            base = self.known.get(node.value.id)
+            base = self.seen(node.value.id)
         elif isinstance(node.value, ast.Attribute):
             base = self.visit_Attribute(node.value, inner=True)
         else:
             self.visit(node.value)
-        thing = getattr(base, node.attr, None) if isinstance(base, ModuleType) else None
-        if isinstance(thing, ModuleType):
-            self.package(node, thing.__name__)
-            if not inner:
-                self.refuse(node, ast.unparse(node), "is a module: use what is in it, do not pass it on")
-        elif str(getattr(thing, "__module__", "")).split(".")[0] in NEVER and node.attr not in self.used:
-            self.refuse(node, ast.unparse(node))
+        if not isinstance(base, ModuleType):
+            return None
+        thing = getattr(base, node.attr, None)
+        self.thing(node, node.attr, thing)
+        if isinstance(thing, ModuleType) and not inner:
+            self.refuse(node, ast.unparse(node), "is a module: use what is in it, do not pass it on")
         return thing
 
-    def definition(self, node):
-        if node.name.startswith("__") and node.name not in SPECIAL and node.name not in self.used:
-            self.refuse(node, node.name)
+    def function(self, node):
+        self.scopes.append(stored_in(node))
         self.generic_visit(node)
+        self.scopes.pop()
 
-    visit_FunctionDef = visit_AsyncFunctionDef = definition
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = function
 
     def visit_ClassDef(self, node):
-        self.classes.add(node.name)
         for base in node.bases:
-            thing = evaluated(base, self.known)
             if isinstance(base, ast.Name) and base.id in self.classes:
-                continue  # one of its own, looked at already
-            ours = isinstance(thing, type) and thing.__module__.split(".")[0] in self.allowed | {"builtins"}
-            if not ours or issubclass(thing, liars()):
+                continue  # one of its own, looked at as well
+            thing = evaluated(base, self.known)
+            home = getattr(thing, "__module__", "")
+            ours = home == self.known.get("__name__") or home.split(".")[0] in self.modules | {"builtins"}
+            if not isinstance(thing, type) or not ours or issubclass(thing, liars()):
                 self.refuse(node, f"class {node.name}({ast.unparse(base)})")
         if node.keywords:
             self.refuse(node, f"class {node.name}(..., {node.keywords[0].arg}=...)")
-        self.definition(node)
+        self.generic_visit(node)
 
     def visit_Global(self, node):
         self.refuse(node, "global")
@@ -121,7 +184,7 @@ class Rules(ast.NodeVisitor):
 
 def liars():
     """Classes whose children could answer `==` or `torch.allclose` as they like."""
-    found = [int, float, complex, str, bytes, tuple, list, dict, set, type]
+    found = [int, float, complex, str, bytes, tuple, list, set, type]
     for module, name in (
         ("torch", "Tensor"),
         ("numpy", "ndarray"),
@@ -142,13 +205,16 @@ def evaluated(node, known):
 
 
 class Targets(ast.NodeTransformer):
-    """`a.b = 1` becomes `guarded_target(a).b = 1`, which refuses to change modules, classes and functions."""
+    """`a.b = 1` becomes `guard(a).b = 1`, where guard refuses to change modules, classes and functions."""
+
+    def __init__(self, guard):
+        self.guard = guard
 
     def visit_Attribute(self, node):
         self.generic_visit(node)
         if isinstance(node.ctx, ast.Load):
             return node
-        wrapped = ast.Call(ast.Name(GUARD, ast.Load()), [node.value], [])
+        wrapped = ast.Call(ast.Name(self.guard, ast.Load()), [node.value], [])
         return ast.fix_missing_locations(ast.copy_location(ast.Attribute(wrapped, node.attr, node.ctx), node))
 
 
@@ -158,59 +224,59 @@ def guarded_target(thing):
     return thing
 
 
-def checked_name(name):
-    if not isinstance(name, str) or name.startswith("__") or FRAMES.fullmatch(name) or FILES.fullmatch(name):
+def checked_name(thing, name):
+    special = isinstance(name, str) and name.startswith("__") and name not in SPECIAL
+    in_module = isinstance(thing, ModuleType) and IN_MODULES.fullmatch(str(name))
+    if not isinstance(name, str) or special or ANYWHERE.fullmatch(name) or in_module:
         raise Refused(f"attribute {name!r} is not allowed in a submission")
     return name
 
 
-def guarded_builtins():
-    """The builtins that a submission sees. (`__import__` is the real one: libraries call it from C in its name.)"""
+class TypeOf:
+    """`type` for a submission: of a thing, as an annotation and in isinstance; it makes no classes."""
 
-    def type_of(thing, *more):
+    def __call__(self, thing, *more):
         if more:
             raise Refused("`type` with three arguments is not allowed in a submission")
+        if isinstance(thing, type):
+            raise Refused("`type` of a class is not allowed in a submission")
         return type(thing)
 
+    def __getitem__(self, item):
+        return type[item]
+
+    def __instancecheck__(self, thing):
+        return isinstance(thing, type)
+
+
+def guarded_builtins():
+    """The builtins that a submission sees. (`__import__` is the real one: libraries call it from C in its name.)"""
     own = {name: value for name, value in vars(builtins).items() if name not in NAMES}
     return own | {
-        "type": type_of,
-        "getattr": lambda thing, name, *default: getattr(thing, checked_name(name), *default),
-        "hasattr": lambda thing, name: hasattr(thing, checked_name(name)),
-        "setattr": lambda thing, name, value: setattr(guarded_target(thing), checked_name(name), value),
-        "delattr": lambda thing, name: delattr(guarded_target(thing), checked_name(name)),
+        "type": TypeOf(),
+        "getattr": lambda thing, name, *default: getattr(thing, checked_name(thing, name), *default),
+        "hasattr": lambda thing, name: hasattr(thing, checked_name(thing, name)),
+        "setattr": lambda thing, name, value: setattr(guarded_target(thing), checked_name(thing, name), value),
+        "delattr": lambda thing, name: delattr(guarded_target(thing), checked_name(thing, name)),
     }
 
 
 def words_of(source):
     """Names, attributes and modules that a piece of code uses."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Name):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute):
-            found.add(node.attr)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-    return found
+    return {name for node in ast.walk(ast.parse(source)) for name in identifiers(node)}
 
 
-def prepare(source, known, allowed, reference):
-    """The syntax tree of a submission and the builtins to run it with; Refused where a rule is broken.
+def prepare(source, known, modules, reference):
+    """The syntax tree of a submission, and the builtins to run it with; Refused where a rule is broken.
 
-    known: the namespace that it will see. allowed: the packages that the room uses. reference: the source of the
+    known: the namespace that it will see. modules: the modules that the room imports. reference: the source of the
     exercise's own solution: what it uses is never refused.
     """
     tree = ast.parse(source)
-    used = words_of(reference)
-    allowed = PLAIN | set(allowed)
-    known = dict(known)
-    for node in tree.body:  # what it imports, it knows: a chain of names may begin there
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            Rules(known, allowed, used).visit(node)
-            exec(compile(ast.Module([node], []), "imports", "exec"), known)
-    Rules(known, allowed, used).visit(tree)
-    return Targets().visit(tree), guarded_builtins() | {GUARD: guarded_target}
+    packages = {name.split(".")[0] for name in modules}
+    Rules(dict(known), PLAIN | packages | set(modules), words_of(reference)).check(tree)
+    guard = f"guard_{secrets.token_hex(8)}"
+    return Targets(guard).visit(tree), guarded_builtins() | {guard: guarded_target}
 
 
 # ---------------------------------------------------------------- the process in which it runs
@@ -221,14 +287,7 @@ PROCESSES = re.compile(
 )
 CHANGES = re.compile(r"os\.(remove|rename|mkdir|rmdir|link|symlink|chmod|chown|truncate|utime|setxattr)|shutil\.\w+")
 LISTS = ("os.listdir", "os.scandir", "os.walk", "glob.glob")
-
-
-def limit_memory(resource, mebibytes):
-    """At most so much more memory of its own than the process has now (Linux)."""
-    with open("/proc/self/status", encoding="utf-8") as file:
-        now = next(int(line.split()[1]) for line in file if line.startswith("VmData"))
-    limit = now * 1024 + mebibytes * 2**20
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def confine(folder, readable, mebibytes=2048, seconds=60):
@@ -241,13 +300,14 @@ def confine(folder, readable, mebibytes=2048, seconds=60):
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**24, 2**24))
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 5, int(seconds) + 5))
+    folder = os.path.realpath(folder)
+    readable = {os.path.realpath(path) for path in readable if os.path.exists(path)} | {"/dev/null", "/dev/urandom"}
     if sys.platform == "linux":
         limit_memory(resource, mebibytes)
         no_network()
+        landlock(readable, folder)
     sys.dont_write_bytecode = True
-    folder = os.path.realpath(folder)
-    readable = tuple({os.path.realpath(path) for path in readable} | {folder, "/dev/null", "/dev/urandom"})
-    tried, imports = [], frozenset(sys.path)
+    tried, imports, places = [], frozenset(sys.path), (*readable, folder)
 
     def inside(path, places):
         if isinstance(path, int) or path is None:
@@ -258,13 +318,13 @@ def confine(folder, readable, mebibytes=2048, seconds=60):
     def hook(event, arguments):
         if event == "open":
             path, mode, flags = arguments
-            writes = (mode is not None and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR)
-            allowed = inside(path, (folder, "/dev/null") if writes else readable)
+            writes = (mode is not None and set(mode) & set("wax+")) or (flags or 0) & WRITING
+            allowed = inside(path, (folder, "/dev/null") if writes else places)
         elif CHANGES.fullmatch(event):
             allowed = all(inside(path, (folder,)) for path in arguments if isinstance(path, str | bytes))
         elif event in LISTS:
             place = arguments[0] if arguments else "."
-            allowed = place in imports or inside(place, readable)  # an import looks through its folders
+            allowed = place in imports or inside(place, places)  # an import looks through its folders
         else:
             allowed = not PROCESSES.fullmatch(event)
         if not allowed:
@@ -276,6 +336,14 @@ def confine(folder, readable, mebibytes=2048, seconds=60):
     return tried
 
 
+def limit_memory(resource, mebibytes):
+    """At most so much more memory of its own than the process has now (Linux)."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        now = next(int(line.split()[1]) for line in file if line.startswith("VmData"))
+    limit = now * 1024 + mebibytes * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
 def no_network():
     """An empty network of the process's own, where the kernel gives one; the audit hook refuses sockets anyway."""
     for flags in (os.CLONE_NEWUSER | os.CLONE_NEWNET, os.CLONE_NEWNET):
@@ -285,3 +353,58 @@ def no_network():
         except OSError:
             continue
     return False
+
+
+# numbers of linux/landlock.h; the calls have the same numbers on every architecture
+CREATE, ADD, RESTRICT = 444, 445, 446
+READ_FILE, READ_DIR, EXECUTE = 1 << 2, 1 << 3, 1 << 0
+RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}  # by version; from 5 on one more
+
+
+def call_kernel(*arguments):
+    found = ctypes.CDLL(None, use_errno=True).syscall(*arguments)
+    if found < 0:
+        raise OSError(ctypes.get_errno(), "landlock")
+    return found
+
+
+def landlock_version():
+    """Which Landlock the kernel has; 0: none."""
+    try:
+        return call_kernel(CREATE, None, 0, 1) if sys.platform == "linux" else 0
+    except OSError:
+        return 0
+
+
+def landlock(readable, folder):
+    """From here on, by the kernel: read only `readable`, write only in `folder`, start nothing, signal nobody."""
+    version = landlock_version()
+    if not version:
+        return
+    rights = RIGHTS.get(version, (1 << 16) - 1)
+    network = 0b11 if version >= 4 else 0
+    scopes = 0b11 if version >= 6 else 0
+    ruleset = (ctypes.c_uint64 * 3)(rights, network, scopes)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    handle = call_kernel(CREATE, ruleset, size, 0)
+    for path in [*readable, folder]:
+        wanted = rights & ~EXECUTE if path == folder else READ_FILE | READ_DIR
+        if not os.path.isdir(path):
+            wanted = READ_FILE | (rights & 1 << 1 if path == "/dev/null" else 0)
+        place = os.open(path, os.O_PATH)
+        rule = wanted.to_bytes(8, sys.byteorder) + place.to_bytes(4, sys.byteorder)
+        call_kernel(ADD, handle, 1, rule, 0)
+        os.close(place)
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # no new privileges
+    call_kernel(RESTRICT, handle, 0)
+    os.close(handle)
+
+
+def in_force():
+    """What holds a submission back on this machine, in words."""
+    version = landlock_version()
+    if version:
+        return f"files, programs and signals by the kernel (Landlock {version}), memory, time, no network"
+    if sys.platform == "linux":
+        return "files and programs by Python's audit hook alone (no Landlock here), memory, time, network"
+    return "files, programs and network by Python's audit hook alone, time"

@@ -29,7 +29,7 @@ HOSTILE = {
     ),
     "reads by a name put together": (
         "def double(x):\n    return getattr(np.ndarray, 'to' + 'file')(x.numpy(), 'CODE')",
-        "attribute 'tofile'",
+        "tofile",
     ),
     "reads through the helper": ("def double(x):\n    return helper.peek('CODE')", "tried open"),
     "source of the checks": ("import inspect\n\n\ndef double(x):\n    return inspect.getsource(double)", "`inspect`"),
@@ -72,7 +72,7 @@ HOSTILE = {
     "recursion": ("def double(x):\n    return double(x)", "RecursionError"),
     "error with a text that never ends": (
         "class E(Exception):\n    def __str__(self):\n        while 1:\n            1\n\n\ndef double(x):\n    raise E",
-        "`__str__`",
+        "not done within",
     ),
     "network": (
         "def double(x):\n    import urllib.request\n    urllib.request.urlopen('http://example.org')",
@@ -87,7 +87,54 @@ HOSTILE = {
     "null byte": ("def double(x):\n    return '\0'", "null"),
     "says the verdict itself": ("def double(x):\n    print('{\"passed\": true}')\n    return x", "double"),
     "reads the environment": ("def double(x):\n    return torch.os.environ", "`os`"),
-    "kills": ("def double(x):\n    torch.multiprocessing.Process()", "`torch.multiprocessing.Process`"),
+    "kills": ("def double(x):\n    torch.multiprocessing.Process()", "`multiprocessing`"),
     "pickle": ("import pickle\n\n\ndef double(x):\n    return pickle.loads(b'')", "`pickle`"),
     "default of another": ("def double(x, t=torch):\n    t.allclose = print\n    return x", "is a module"),
+    # what a first reader broke through with
+    "module out of a package": ("from torch import sys\n\n\ndef double(x):\n    return sys.modules", "`sys` may not"),
+    "module out of a package, inside": ("def double(x):\n    from torch import os\n    os._exit(0)", "`os` may not"),
+    "module renamed inside": ("def double(x):\n    import torch as t\n    return t.os.getcwd()", "`os` may not"),
+    "the grader itself": ("from nndl.attempts import Process\n\n\ndef double(x):\n    return Process", "nndl.attempts"),
+    "globals by a pattern": (
+        "def double(x):\n    match double:\n        case object(__globals__=g):\n            return g",
+        "`__globals__`",
+    ),
+    "equality by a pattern": (
+        "class Liar:\n    match print:\n        case __eq__:\n            pass\n\n\ndef double(x):\n    return Liar()",
+        "`__eq__`",
+    ),
+    "equality by an import": (
+        "class Liar:\n    from math import isfinite as __eq__\n\n\ndef double(x):\n    return Liar()",
+        "`__eq__`",
+    ),
+    "global hook": (
+        "def double(x):\n    torch.nn.modules.module.register_module_forward_hook(print)\n    return x",
+        "`register_module_forward_hook`",
+    ),
+    "operator library": ("def double(x):\n    torch.library.Library('aten', 'IMPL')\n    return x", "`library`"),
+    "metaclass": ("def double(x):\n    return type(int)('Liar', (), {})", "of a class"),
+    "class made by dataclasses": (
+        "import dataclasses\n\n\ndef double(x):\n    return dataclasses.make_dataclass('Liar', [])()",
+        "`make_dataclass`",
+    ),
+    "patched by functools": (
+        "import functools\n\n\ndef double(x):\n    functools.update_wrapper(torch.Tensor, print, ('equal',), ())",
+        "`update_wrapper`",
+    ),
+    "patched by wraps": (
+        "import functools\n\n\ndef double(x):\n    functools.wraps(print, assigned=('equal',))(torch.Tensor)",
+        "`assigned=`",
+    ),
+    "base bound anew": (
+        "class A:\n    pass\n\n\nA = torch.Tensor\n\n\nclass B(A):\n    pass\n\n\ndef double(x):\n    return B()",
+        "`A` is the name of a class",
+    ),
+    "native file": (
+        "def double(x):\n    torch._C.PyTorchFileWriter('/tmp/outside')\n    return 2 * x",
+        "`_C`",
+    ),
+    "profiler": ("def double(x):\n    torch.profiler.profile()\n    return 2 * x", "`profiler`"),
+    "environment of the teacher": ("def double(x):\n    return helper.peek('/proc/self/environ')", "tried open"),
+    "half a character": ("def double(x):\n    raise ValueError('\\ud800')", "ValueError"),
+    "deep sum": ("A = 0" + " + 1" * 2500 + "\n\n\ndef double(x):\n    return A", "RecursionError"),
 }
