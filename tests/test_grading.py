@@ -11,7 +11,7 @@ import nbformat.v4 as v4
 import pytest
 from hostile import HOSTILE
 
-from nndl import exercises, homework, mutants, nbgrader
+from nndl import attempts, exercises, grade, homework, mutants, nbgrader
 from nndl.records import LabError
 
 IMPORTS = "import numpy as np\nimport torch\nfrom torch import nn\n\nimport toy_helper as helper\nfrom nndl import lab"
@@ -25,7 +25,8 @@ DOUBLE = '''def double(x):
 
 def given(x):
     """Not an exercise."""
-    return x + 1'''
+    hidden = x + 1
+    return hidden'''
 LAYER = '''class Layer(nn.Module):
     """A linear map after doubling. (N, d) -> (N, d). `weight`: (d, d)."""
 
@@ -192,7 +193,9 @@ def edition(house):
 
 def test_edition_is_complete_and_without_solutions(edition):
     text = (edition / "exercises.ipynb").read_text(encoding="utf-8")
-    assert "2 * x" not in text and "double(double(x))" not in text and "def given(x)" in text and "return x + 1" in text
+    assert (
+        "2 * x" not in text and "double(double(x))" not in text and "def given(x)" in text and "return hidden" in text
+    )
     assert "lab.homework()" in text and CHECK_LAYER.splitlines()[1] in text
     for name in ("README.md", "description.ipynb", "toy_helper.py", "nndl/lab.py", "nndl/record.schema.json"):
         assert (edition / name).is_file(), name
@@ -383,6 +386,172 @@ def test_reference_that_fails_its_checks_grades_nothing(house, tmp_path):
     done = command(broken, "grade", "--submissions", tmp_path / "mine.ipynb", "--out", tmp_path / "out")
     assert done.returncode == 1 and "the reference fails: never right" in done.stderr, done.stderr
     assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------- right ones, in the styles that people have
+
+HONEST = {
+    "typing, __future__ and a local import": """from __future__ import annotations
+
+from typing import Optional
+
+
+def double(x: Optional[torch.Tensor]):
+    import math
+
+    if x.numel() == 0:
+        raise ValueError
+    return math.sqrt(4) * x""",
+    "constants in small letters, in pairs, with a type": """factor: int = 2
+zero, one = 0, 1
+table = [zero, one, factor]
+
+
+def double(x):
+    if len(x) == zero:
+        raise ValueError
+    return table[-1] * x""",
+    "magics, a form feed, a line separator in a comment": """%matplotlib inline
+# one\x0ctwo\u2028three
+!ls
+def double(x):
+    if not len(x):
+        raise ValueError
+    return x + x""",
+    "a name that the reference uses inside": """def hidden(values):
+    return 2 * values
+
+
+def double(x):
+    d = hidden(x)
+    if not d.shape[0]:
+        raise ValueError
+    return d""",
+    "a variable called like a module": """def double(x):
+    helper = x.clone()
+    if not len(helper):
+        raise ValueError
+    return helper.mul_(2)""",
+    "a class of its own with names that files have": """class Doubler(nn.Module):
+    \"\"\"Doubles.\"\"\"
+
+    def __init__(self, query=2):
+        super().__init__()
+        self.query, self.__two, self.saved = query, 2, []
+
+    def __str__(self):
+        return f"{self.query}"
+
+    def forward(self, load):
+        self.saved.append(load)
+        return self.query * load
+
+
+def double(x):
+    if not isinstance(x, torch.Tensor) or not len(x):
+        raise ValueError(type(x).__name__)
+    model = Doubler()
+    model.eval()
+    return model(x)""",
+    "a child of the notebook's own class": """class Sub(Layer):
+    pass
+
+
+def double(x):
+    if not len(x):
+        raise ValueError
+    return x * 2""",
+    "a broken cell beside the right one": None,
+}
+
+
+@pytest.fixture(scope="module")
+def honest(house):
+    folder = house / "honest"
+    for name, source in HONEST.items():
+        (folder / name).mkdir(parents=True)
+        notebook = answers(double=source or DOUBLE)
+        if source is None:
+            notebook.cells.append(code("%%time\ndef double(x):\n    return ("))
+        nbformat.write(notebook, folder / name / "exercises.ipynb")
+    return graded(house, folder, house / "honest-marks")
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_right_solutions_in_other_styles_count(honest, name):
+    rows, points = honest
+    assert points[name] == 9.5, line_of(rows[name, "double"])
+
+
+def test_what_comes_out_of_the_reference_is_the_last_word(house, tmp_path):
+    """A part that is taken counts nothing, unless an own solution stands below it."""
+    above, below = answers(), answers()
+    take = code('lab.take_reference("double")')
+    above.cells.insert(1, take)
+    below.cells.append(take)
+    for name, notebook in (("above", above), ("below", below)):
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+        found = grade.read(name, tmp_path / f"{name}.ipynb")
+        assert ("double" in found.taken and found.taken["double"] >= found.written["double"]) == (name == "below")
+
+
+def test_people_and_their_folders(tmp_path):
+    for place in ("one/dan/CA5_vit/exercises.ipynb", "one/eve/exercises.ipynb", "fay/code.IPYNB", "Ada_1_file/x.ipynb"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text("{}")
+    for place in ("ida", ".hidden", "__MACOSX/ben"):
+        (tmp_path / place).mkdir(parents=True)
+    people = {person: path and path.name for person, path in grade.find(tmp_path)}
+    assert people == {
+        "one/dan": "exercises.ipynb",
+        "one/eve": "exercises.ipynb",
+        "fay": "code.IPYNB",
+        "Ada_1_file": "x.ipynb",
+        "ida": None,
+    }
+    assert grade.read("ida", None).problem == "no notebook in this folder"
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("", "not a notebook"),
+        ("[]", "not a notebook"),
+        ('{"cells": 3}', "not a notebook"),
+        ('{"worksheets": []}', "nbformat 3"),
+        ('{"cells": [], "metadata": null}', "which assignment"),
+        ("[" * 100000, "not a notebook"),
+    ],
+)
+def test_files_that_are_no_notebooks(tmp_path, content, words):
+    (tmp_path / "x.ipynb").write_text(content)
+    assert words in grade.read("x", tmp_path / "x.ipynb").problem
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.ipynb")
+    assert "no plain file" in grade.read("x", tmp_path / "x.ipynb").problem
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"5",
+        b"{}",
+        b'{"x": 5}',
+        b'{"cell": 7, "passed": true, "message": "", "seconds": 0.1}',
+        b'{"cell": 6, "passed": 1, "message": "", "seconds": 0.1}',
+        b'{"cell": 6, "passed": true, "message": "no", "seconds": 0.1}',
+        b'{"cell": 6, "passed": true, "message": "", "seconds": 0.1, "title": "x"}',
+        b"\xff",
+    ],
+)
+def test_only_a_verdict_is_taken_for_one(line):
+    assert attempts.verdict_of(line, {6: "double"}) is None
+
+
+def test_verdict():
+    assert attempts.verdict_of(b'{"cell": 6, "passed": true, "message": "", "seconds": 0.1}', {6: "double"})["passed"]
 
 
 # ---------------------------------------------------------------- hostile ones
