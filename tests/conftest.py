@@ -19,7 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 from nndl import rooms
 
 NOTEBOOK_ORDER = {"code.ipynb": 0, "report.ipynb": 1, "description.ipynb": 2}
-LONG_FIRST = ("test_resume.py", "test_commands.py", "test_launch.py")
+LONG_FIRST = ("test_resume.py", "test_grading.py", "test_structure.py", "test_commands.py", "test_launch.py")
 
 
 # ---------------------------------------------------------------- order and distribution
