@@ -79,7 +79,7 @@ def write_folder(root, classes=("bus", "car"), n=3, models=False):
                 )
                 lines.append(f"{part}/{name}/{name}.{i}.png,{name} model {i}")
     if models:
-        (root / "manifest.csv").write_text("\n".join(lines) + "\n")
+        (root / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return lines
 
 

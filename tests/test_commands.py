@@ -394,8 +394,8 @@ def test_exported_room_runs_without_the_package(tmp_path):
     export.export("CA5_vit", tmp_path / "out")
     room = tmp_path / "out" / "CA5_vit"
     assert sorted(path.name for path in (room / "nndl").iterdir()) == [
-        "__init__.py", "files.py", "intervals.py", "lab.py", "machine.py", "record.schema.json", "records.py",
-        "settings.py", "source.py",
+        "__init__.py", "exercises.py", "files.py", "homework.py", "intervals.py", "lab.py", "machine.py",
+        "notebooks.py", "record.schema.json", "records.py", "settings.py", "source.py",
     ]  # fmt: skip
     assert "-e " not in (room / "requirements.txt").read_text(encoding="utf-8")
     program = """
@@ -480,7 +480,8 @@ def test_readme_is_written_and_checked(small_course):
     root = small_course.parent / "README.md"
     marks = "# A\n<!-- results:begin -->\nold\n<!-- results:end -->\n"
     root.write_text(marks + "<!-- rooms:begin -->\n<!-- rooms:end -->\nend\n", encoding="utf-8")
-    (small_course / "README.md").write_text(marks, encoding="utf-8")
+    checks = "<!-- checks:begin -->\n<!-- checks:end -->\n"
+    (small_course / "README.md").write_text(marks + checks, encoding="utf-8")
     put(small_course, "demo", RECORD)
     with pytest.raises(rooms.CourseError, match=r"out of date: README\.md, CA6_vae/README\.md"):
         tables.readme(check=True)
@@ -490,7 +491,8 @@ def test_readme_is_written_and_checked(small_course):
     text = root.read_text(encoding="utf-8")
     assert "94.1 %" in text and "old" not in text and text.endswith("end\n")
     assert "| CA5_vit | A vision transformer from scratch | not there yet |" in text
-    assert "| accuracy | 90 % (the assignment) |" in (small_course / "README.md").read_text(encoding="utf-8")
+    own = (small_course / "README.md").read_text(encoding="utf-8")
+    assert "| accuracy | 90 % (the assignment) |" in own and "Not measured yet: `make mutants A=CA6_vae`" in own
     root.write_text("no marks", encoding="utf-8")
     with pytest.raises(rooms.CourseError, match=r"README\.md: needs <!-- results:begin -->"):
         tables.readme(check=True)

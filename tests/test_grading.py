@@ -94,8 +94,8 @@ def house(tmp_path_factory):
     nbformat.write(toy_notebook(), folder / "code.ipynb")
     nbformat.write(v4.new_notebook(cells=[code("1")]), folder / "description.ipynb")
     nbformat.write(v4.new_notebook(cells=[code("2")]), folder / "report.ipynb")
-    (folder / "toy_helper.py").write_text("def peek(path):\n    return open(path).read()\n")
-    (root / "requirements.in").write_text("torch\n-e .\n")
+    (folder / "toy_helper.py").write_text("def peek(path):\n    return open(path).read()\n", encoding="utf-8")
+    (root / "requirements.in").write_text("torch\n-e .\n", encoding="utf-8")
     return root
 
 
@@ -108,7 +108,7 @@ def command(house, *arguments):
     environment = os.environ | {"NNDL_DATA": str(house / "no-data")}
     done = subprocess.run(
         [sys.executable, "-c", start, str(house), *map(str, arguments)],
-        capture_output=True, text=True, env=environment, timeout=300,
+        capture_output=True, encoding="utf-8", env=environment, timeout=300,
     )  # fmt: skip
     return done
 
@@ -200,7 +200,7 @@ def test_edition_is_complete_and_without_solutions(edition):
     for name in ("README.md", "description.ipynb", "toy_helper.py", "nndl/lab.py", "nndl/record.schema.json"):
         assert (edition / name).is_file(), name
     assert (edition / "reference" / "CA5_vit" / "code.ipynb").is_file()
-    assert "-e ." not in (edition / "requirements.txt").read_text()
+    assert "-e ." not in (edition / "requirements.txt").read_text(encoding="utf-8")
 
 
 def test_edition_with_solutions_withheld(house):
@@ -337,7 +337,7 @@ def marks(house):
         (folder / name / "CA5_vit").mkdir(parents=True)
         nbformat.write(notebook, folder / name / "CA5_vit" / "exercises.ipynb")
     (folder / "eve").mkdir()
-    (folder / "eve" / "exercises.ipynb").write_text("{not json")
+    (folder / "eve" / "exercises.ipynb").write_text("{not json", encoding="utf-8")
     (folder / "=HYPERLINK()").mkdir()
     nbformat.write(v4.new_notebook(), folder / "=HYPERLINK()" / "odd.ipynb")
     return graded(house, folder, house / "marks")
@@ -378,7 +378,7 @@ def test_grading_nothing_is_said(house, tmp_path):
 def test_reference_that_fails_its_checks_grades_nothing(house, tmp_path):
     broken, room = tmp_path / "house", tmp_path / "house" / "CA5_vit"
     room.mkdir(parents=True)
-    (room / "toy_helper.py").write_text("")
+    (room / "toy_helper.py").write_text("", encoding="utf-8")
     notebook = toy_notebook()
     notebook.cells[5].source = 'double(torch.ones(2))\nassert False, "never right"'
     nbformat.write(notebook, room / "code.ipynb")
@@ -498,7 +498,7 @@ def test_what_comes_out_of_the_reference_is_the_last_word(house, tmp_path):
 def test_people_and_their_folders(tmp_path):
     for place in ("one/dan/CA5_vit/exercises.ipynb", "one/eve/exercises.ipynb", "fay/code.IPYNB", "Ada_1_file/x.ipynb"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).write_text("{}")
+        (tmp_path / place).write_text("{}", encoding="utf-8")
     for place in ("ida", ".hidden", "__MACOSX/ben"):
         (tmp_path / place).mkdir(parents=True)
     people = {person: path and path.name for person, path in grade.find(tmp_path)}
@@ -524,7 +524,7 @@ def test_people_and_their_folders(tmp_path):
     ],
 )
 def test_files_that_are_no_notebooks(tmp_path, content, words):
-    (tmp_path / "x.ipynb").write_text(content)
+    (tmp_path / "x.ipynb").write_text(content, encoding="utf-8")
     assert words in grade.read("x", tmp_path / "x.ipynb").problem
 
 
@@ -636,7 +636,7 @@ def complaints_about(folder, sources):
     """What `make checks` says when some cells of the toy room, by number, are others."""
     room = folder / "CA5_vit"
     room.mkdir()
-    (room / "toy_helper.py").write_text("")
+    (room / "toy_helper.py").write_text("", encoding="utf-8")
     notebook = toy_notebook()
     for number, source in sources.items():
         notebook.cells[number].source = source
