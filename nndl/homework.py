@@ -14,6 +14,7 @@ from IPython.display import display
 from nndl.exercises import NOTEBOOKS, names_in, read_room
 from nndl.records import LabError
 
+FILLS = {"append", "extend", "update", "add", "insert", "setdefault"}
 REFERENCE = "reference/*/code.ipynb"  # where a student's edition keeps it, when it comes along
 
 
@@ -56,6 +57,7 @@ class Waiting:
 
     def __init__(self, namespace):
         self.namespace, self.names, self.source, self.texts = namespace, {}, "", {}
+        self.filled = {}  # lists and dicts that waiting cells would have filled
 
     def cell(self, source):
         self.source = source
@@ -73,6 +75,8 @@ class Waiting:
         if error is None:
             for name in made:
                 self.names.pop(name, None)
+            for name in made | filled(self.source):
+                self.filled.pop(name, None)
             return False
         exercise = self.reason(error)
         if exercise is None:
@@ -81,6 +85,7 @@ class Waiting:
         for name in made:  # what an earlier cell left under these names is not what the cells below expect
             self.names[name] = exercise
             self.namespace.pop(name, None)
+        self.filled |= dict.fromkeys(filled(self.source), exercise)
         self.texts |= {node.value: exercise for node in ast.walk(ast.parse(self.source)) if is_text(node)}
         return True
 
@@ -92,6 +97,10 @@ class Waiting:
             return self.names[error.name]
         if isinstance(error, KeyError) and error.args and error.args[0] in self.texts:
             return self.texts[error.args[0]]
+        if isinstance(error, LookupError | ValueError):
+            short = [self.filled[name] for name in names_in(self.source) if name in self.filled]
+            if short:
+                return short[0]
         if isinstance(error, LabError) and "run.finish" in self.source and self.names:
             return ", ".join(dict.fromkeys(self.names.values())) + " (the record is written when all is there)"
         return None
@@ -105,6 +114,21 @@ def stored(source):
     """Names that a cell makes by assignment; its functions and classes are there whatever happens below them."""
     nodes = ast.walk(ast.parse(source))
     return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def filled(source):
+    """Names of the lists and dicts that a cell puts something into: `a[k] = v`, `a[k].append(v)`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in FILLS:
+            node = node.func
+        elif not (isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)):
+            continue
+        while isinstance(node, ast.Attribute | ast.Subscript):
+            node = node.value
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+    return found
 
 
 def take_reference(name):

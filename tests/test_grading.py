@@ -270,18 +270,25 @@ def test_wrong_answer_stops_the_notebook(edition):
         (NameError("x", name="numbers"), "double"),
         (NameError("x", name="other"), None),
         (KeyError("acc"), "double"),
-        (KeyError("other"), None),
+        (KeyError("other"), "double"),  # of what the waiting cell would have filled
         (AssertionError("wrong"), None),
+        (IndexError("list index out of range"), "double"),
+        (ZeroDivisionError(), None),
     ],
 )
 def test_what_counts_as_waiting(error, waits):
     waiting = homework.Waiting({"numbers": 1})
-    waiting.cell("numbers = double(x)\nrun.metric('acc', 1)").__exit__(
+    waiting.cell("numbers = double(x)\nscores['a'].append(numbers)\nrun.metric('acc', 1)").__exit__(
         NotImplementedError, NotImplementedError("double"), None
     )
     assert "numbers" not in waiting.namespace
-    waiting.cell("y = 1")
+    waiting.cell("y = scores['a'][0]")
     assert waiting.reason(error) == waits
+    waiting.cell("y = other[0]")
+    assert waiting.reason(IndexError()) is None, "a cell that uses nothing of what waits"
+    waiting.cell("scores['a'].append(1)").__exit__(None, None, None)
+    waiting.cell("y = scores['a'][0]")
+    assert waiting.reason(IndexError()) is None, "filled by now"
 
 
 def test_reference_that_is_not_there_is_named(tmp_path, monkeypatch):
