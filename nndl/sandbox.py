@@ -61,11 +61,22 @@ def identifiers(node):
         yield from (value for value in getattr(node, name, ()) if isinstance(value, str))
 
 
+INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.ListComp, ast.SetComp, ast.DictComp,
+         ast.GeneratorExp)  # fmt: skip
+
+
 def stored_in(function):
-    """Names that a function binds itself: arguments and what it assigns."""
-    nodes = list(ast.walk(function))
-    found = {node.arg for node in nodes if isinstance(node, ast.arg)}
-    return found | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    """Names that a function binds itself: arguments and what it assigns, not what something inside it binds."""
+    found = {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
+    waiting = list(function.body) if isinstance(function.body, list) else [function.body]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, INNER):
+            continue
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        waiting += ast.iter_child_nodes(node)
+    return found
 
 
 class Rules(ast.NodeVisitor):
@@ -77,6 +88,8 @@ class Rules(ast.NodeVisitor):
 
     def __init__(self, known, modules, used):
         self.known, self.modules, self.used, self.scopes = known, modules, used, []
+        named = [known.get(name) for name in used]  # a variable that is called like a module is none
+        self.used_packages = {thing.__name__.split(".")[0] for thing in named if isinstance(thing, ModuleType)}
 
     def refuse(self, node, what, why="is not allowed in a submission"):
         raise Refused(f"line {getattr(node, 'lineno', 1)}: `{what}` {why}")
@@ -98,7 +111,7 @@ class Rules(ast.NodeVisitor):
         top = name.split(".")[0]
         hidden = any(part.startswith("_") for part in name.split(".")) and top != "__future__"
         allowed = name in self.modules or (top in self.modules and top != "nndl")
-        if (top in NEVER or hidden or not allowed) and top not in self.used:
+        if (top in NEVER or hidden or not allowed) and top not in self.used_packages:
             self.refuse(node, name, "may not be used in a submission")
 
     def thing(self, node, name, thing):

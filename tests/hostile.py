@@ -93,6 +93,14 @@ HOSTILE = {
     # what a first reader broke through with
     "module out of a package": ("from torch import sys\n\n\ndef double(x):\n    return sys.modules", "`sys` may not"),
     "module out of a package, inside": ("def double(x):\n    from torch import os\n    os._exit(0)", "`os` may not"),
+    "module hidden by an inner argument": (
+        "def double(x):\n    def inner(torch):\n        pass\n    return torch.os.getcwd()",
+        "`os` may not",
+    ),
+    "module hidden by a comprehension": (
+        "def double(x):\n    [0 for torch in [1]]\n    return torch.os.getcwd()",
+        "`os` may not",
+    ),
     "module renamed inside": ("def double(x):\n    import torch as t\n    return t.os.getcwd()", "`os` may not"),
     "the grader itself": ("from nndl.attempts import Process\n\n\ndef double(x):\n    return Process", "nndl.attempts"),
     "globals by a pattern": (

@@ -11,7 +11,7 @@ import nbformat.v4 as v4
 import pytest
 from hostile import HOSTILE
 
-from nndl import attempts, exercises, grade, homework, mutants, nbgrader
+from nndl import attempts, exercises, grade, homework, mutants, nbgrader, sandbox
 from nndl.records import LabError
 
 IMPORTS = "import numpy as np\nimport torch\nfrom torch import nn\n\nimport toy_helper as helper\nfrom nndl import lab"
@@ -591,6 +591,29 @@ def test_hostile_submission_is_no_points_and_a_line(hostile, house, name):
 def test_hostile_submissions_leave_nothing_behind(hostile):
     _, before, after = hostile
     assert before == after and not os.path.exists("/tmp/outside")
+
+
+@pytest.mark.skipif(not sandbox.landlock_version(), reason="this kernel has no Landlock")
+def test_the_kernel_holds_native_code_back(tmp_path):
+    """Without rules and audit hook: reading and writing outside, and starting a program, as native code would."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "secret").write_text("x", encoding="utf-8")
+    program = """
+import os, sys
+from nndl import sandbox
+secret, own = sys.argv[1:]
+sandbox.landlock([sys.prefix, sys.base_prefix], own)
+open(own + "/mine", "w").close()
+for attempt in (lambda: open(secret), lambda: open(secret, "w"), lambda: os.execv("/bin/sh", ["sh", "-c", "exit 5"])):
+    try:
+        attempt()
+        sys.exit(3)
+    except PermissionError:
+        pass
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "secret", tmp_path / "own"], timeout=100)
+    assert done.returncode == 0
+    assert (tmp_path / "secret").read_text(encoding="utf-8") == "x" and (tmp_path / "own" / "mine").exists()
 
 
 # ---------------------------------------------------------------- mutants

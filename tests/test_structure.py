@@ -372,9 +372,6 @@ def test_a_bad_record_does_not(path, value):
 
 # ---------------------------------------------------------------- exercises and their checks
 
-# Rooms whose checks are still being made better: what they notice may not become less than this.
-AT_LEAST = {}
-
 
 @every_room
 def test_exercises_can_be_graded_fairly(room):
@@ -393,11 +390,8 @@ def test_checks_notice_wrong_solutions(room):
     assert scores["digest"] == mutants.digest(now), f"{room}: solutions or checks have changed; make mutants A={room}"
     assert list(scores["exercises"]) == list(now.exercises)
     shares = {name: mutants.share({name: entry}) for name, entry in scores["exercises"].items()}
-    if room in AT_LEAST:
-        assert mutants.share(scores["exercises"]) >= AT_LEAST[room], f"{room}: the checks notice less than before"
-    else:
-        low = {name: f"{share:.0%}" for name, share in shares.items() if share < mutants.LEAST_SHARE}
-        assert not low, f"{room}: the checks of these exercises notice too little: {low}"
+    low = {name: f"{share:.0%}" for name, share in shares.items() if share < mutants.LEAST_SHARE}
+    assert not low, f"{room}: the checks of these exercises notice too little: {low}"
 
 
 @every_room
