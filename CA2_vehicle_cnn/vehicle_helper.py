@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 
 from nndl import files
 from nndl.files import DataError
+from nndl.records import LabError
 
 
 class Part(NamedTuple):
@@ -42,6 +45,11 @@ class Vehicles:
     def counts(self):
         """Number of pictures in each part."""
         return {"train": len(self.train.labels), "test": len(self.test.labels)}
+
+    def together(self):
+        """All pictures in a row, those for training first: a Part, and which are for training, (N,) bool."""
+        part = Part(*(np.concatenate(pair) for pair in zip(self.train, self.test, strict=True)))
+        return part, np.arange(len(part.labels)) < len(self.train.labels)
 
 
 # ---------------------------------------------------------------- embedded: drawn vehicles
@@ -83,7 +91,8 @@ CANVAS = 4  # drawn so many times larger, then reduced: smooth edges
 
 def draw_model(rng, kind):
     """The numbers of one model of a kind: its own proportions and details, the same in all its pictures."""
-    body = np.array(BODIES[kind]) + rng.normal(0, 1.8, (len(BODIES[kind]), 2))
+    body = np.array(BODIES[kind] if kind in BODIES else INVENTED[kind][0])
+    body = body + rng.normal(0, 1.8, body.shape)
     return dict(kind=kind, body=body, stretch=rng.normal(1, 0.06), height=rng.normal(1, 0.06),
                 wheel=rng.normal(1, 0.08), stripe=rng.random() < 0.3, rim=rng.random())  # fmt: skip
 
@@ -95,7 +104,7 @@ def background(rng, size):
     sky, ground = (np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.35), rng.uniform(*v))) * 255
                    for v in ((0.5, 1), (0.25, 0.65)))  # fmt: skip
     picture = np.where(rows < horizon, sky * (1 - 0.3 * rows), ground * (0.8 + 0.4 * rows)) * np.ones((1, size, 1))
-    for _ in range(rng.integers(2, 7)):  # houses, trees, posts
+    for _ in range(rng.integers(1, 4)):  # houses, trees, posts
         x, w, h = rng.uniform(0, 1), rng.uniform(0.03, 0.3), rng.uniform(0.1, 0.5)
         colour = np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.6), rng.uniform(0.2, 0.9))) * 255
         top, bottom = ((horizon - h) * size, (horizon + rng.uniform(0, 0.05)) * size)
@@ -107,8 +116,8 @@ def draw_vehicle(rng, model, size):
     """One picture of a model: viewpoint, place, size, colour and light are drawn anew. (size, size, 3) uint8."""
     full = CANVAS * size
     picture = background(rng, full)
-    scale = rng.uniform(0.30, 0.43) * full
-    turn, shear, near = rng.normal(0, 0.06), rng.normal(0, 0.12), rng.normal(0, 0.12)
+    scale = rng.uniform(0.36, 0.46) * full
+    turn, shear, near = rng.normal(0, 0.04), rng.normal(0, 0.08), rng.normal(0, 0.08)
     squeeze = rng.uniform(0.7, 1.0)  # seen at an angle
     centre = np.array([rng.uniform(0.42, 0.58), rng.uniform(0.5, 0.66)]) * full
     mirror = rng.choice((-1, 1))
@@ -126,14 +135,15 @@ def draw_vehicle(rng, model, size):
 
     paint = np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.9), rng.uniform(0.25, 1))) * 255
     dark = np.full(3, rng.uniform(15, 45))
-    radius, axles = WHEELS[model["kind"]]
+    kind = model["kind"]
+    windows, (radius, axles) = INVENTED[kind][1:] if kind in INVENTED else (GLASS[kind], WHEELS[kind])
     fill([(10, 86), (195, 86), (200, 97), (0, 97)], 0.5 * dark)  # shadow
-    if model["kind"] == "motorcycle":
+    if kind == "motorcycle":
         fill([(50, 74), (90, 50), (130, 36), (146, 72), (138, 74), (124, 50), (60, 78)], dark)
     fill(model["body"], paint)
-    for window in GLASS[model["kind"]]:
+    for window in windows:
         fill(window, dark + 40)
-    if model["stripe"] and model["kind"] != "motorcycle":
+    if model["stripe"] and kind != "motorcycle":
         fill([(10, 52), (185, 54), (185, 58), (10, 56)], 255 - paint)
     angle = np.linspace(0, 2 * np.pi, 24)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -167,40 +177,30 @@ def load_embedded(per_class, test_per_class, size, seed=0):
     return Vehicles("drawn vehicles", "embedded", CLASSES, train, test, "drawn by make_vehicles; other models in test")
 
 
-# What the source network of the embedded data is trained on: shapes that are no vehicles.
-SOURCE_KINDS = [
-    (corners, hollow, striped) for corners in (3, 4, 5, 32) for hollow in (False, True) for striped in (False, True)
-]
+# What the source network of the embedded data is trained on: silhouettes on wheels that nobody has built.
 
 
-def draw_thing(rng, kind, size):
-    """A polygon with a texture on a background: what an early layer can learn from. (size, size, 3) uint8."""
-    corners, hollow, striped = kind
-    full = CANVAS * size
-    picture = background(rng, full)
-    angle = 2 * np.pi * (np.arange(corners) / corners + rng.random())
-    radius = rng.uniform(0.18, 0.34, 2) * full
-    centre = rng.uniform(0.4, 0.6, 2) * full
-    points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    paint, other = (np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.9), v)) * 255 for v in (0.9, 0.3))
-    mask = np.zeros((full, full), np.uint8)
-    cv2.fillPoly(mask, [(points * radius + centre).astype(np.int32)], 1)
-    if hollow:
-        cv2.fillPoly(mask, [(0.6 * points * radius + centre).astype(np.int32)], 0)
-    across = np.add.outer(np.arange(full), rng.choice((-1, 1)) * np.arange(full))
-    stripes = (across // (full // 14)) % 2 == 0
-    picture[mask > 0] = paint
-    if striped:
-        picture[(mask > 0) & stripes] = other
-    picture = cv2.resize(picture * rng.uniform(0.55, 1.1), (size, size), interpolation=cv2.INTER_AREA)
-    return (picture + rng.normal(0, 6, picture.shape)).clip(0, 255).astype(np.uint8)
+def invent_kind(rng):
+    """A silhouette in the box of BODIES with windows and wheels drawn at random: (body, windows, (radius, axles))."""
+    n = rng.integers(5, 9)
+    x = np.sort(rng.uniform(5, 195, n))
+    y = rng.uniform(-8, 50, n)
+    body = [(x[0], rng.uniform(66, 78)), *zip(x, y), (x[-1], rng.uniform(66, 78))]
+    left = rng.uniform(20, 120)
+    widths = rng.uniform(20, 60, rng.integers(0, 3))
+    windows = [[(left, 44), (left, 20), (left + width, 20), (left + width, 44)] for width in widths]
+    axles = np.sort(rng.uniform(20, 180, rng.integers(1, 4)))
+    return body, windows, (rng.uniform(12, 26), tuple(axles))
+
+
+INVENTED = {f"invented {k}": invent_kind(np.random.default_rng(100 + k)) for k in range(16)}
 
 
 def make_things(n, seed, size):
-    """Pictures for pretraining on embedded data: images (n, size, size, 3) uint8, labels (n,) of 16 kinds of shapes."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n) % len(SOURCE_KINDS)
-    return np.stack([draw_thing(rng, SOURCE_KINDS[k], size) for k in labels]), labels
+    """Pictures for pretraining on embedded data: images (n, size, size, 3) uint8, labels (n,) of INVENTED kinds."""
+    rng, kinds = np.random.default_rng(seed), list(INVENTED)
+    labels = np.arange(n) % len(kinds)
+    return np.stack([draw_vehicle(rng, draw_model(rng, kinds[k]), size) for k in labels]), labels
 
 
 # ---------------------------------------------------------------- real pictures
@@ -266,21 +266,235 @@ def _read(rows, size):
 
 
 def load_vehicles(folder, size, name, limit=0):
-    """{train,test}/<class>/ with any picture ending; the classes are the folders of train.
+    """{train,test}/<class>/ with any picture ending; or <class>/ alone, then all are in the training part, to be split.
 
     manifest.csv beside them (file, model), where it is there, gives the car model of each picture; else each picture is
-    a group of its own. Raises DataError naming the file or class at fault, before a picture is decoded where that is
-    possible.
+    a group of its own. The classes are the folders of the training part. Raises DataError naming the file or class at
+    fault, before a picture is decoded where that is possible.
     """
     folder = Path(folder)
-    if not (folder / "train").is_dir():
-        raise DataError(f"{folder / 'train'}: no such folder; it should hold a folder for each class; {BY_HAND}")
-    classes = files.class_folders(folder / "train")[0]
+    split = [part for part in ("train", "test") if (folder / part).is_dir()]
+    if len(split) == 1:
+        missing = "test" if split == ["train"] else "train"
+        raise DataError(
+            f"{folder / missing}: no such folder; it should hold a folder for each class, as {split[0]} does; {BY_HAND}"
+        )
+    first = folder / "train" if split else folder
+    if not first.is_dir():
+        raise DataError(f"{first}: no such folder; it should hold a folder for each class; {BY_HAND}")
+    classes = files.class_folders(first)[0]
     if len(classes) < 2:
-        raise DataError(f"{folder / 'train'}: {len(classes)} class folders; two are needed at least")
+        raise DataError(f"{first}: {len(classes)} class folders; two are needed at least")
     models = _models(folder)
-    train, skipped = _listed(folder, folder / "train", classes, models, limit)
-    test, others = _listed(folder, folder / "test", classes, models, limit)
+    train, skipped = _listed(folder, first, classes, models, limit)
+    test, others = _listed(folder, folder / "test", classes, models, limit) if split else ([], [])
     note = "car models from manifest.csv" if models else "no car models known: each picture is a group of its own"
     note = "; ".join(filter(None, (note, files.skipped_note(skipped + others))))
-    return Vehicles(name, "real", classes, _read(train, size), _read(test, size), note)
+    train = _read(train, size)
+    return Vehicles(name, "real", classes, train, _read(test, size) if test else train.take(slice(0, 0)), note)
+
+
+# ---------------------------------------------------------------- pictures to numbers and back
+
+
+def shrink(images, rows, columns):
+    """Pictures (N, H, W) or (N, H, W, 3) as means over `rows` x `columns` shares of equal size: float32."""
+    return np.stack([cv2.resize(np.float32(image), (columns, rows), interpolation=cv2.INTER_AREA) for image in images])
+
+
+def colour_histograms(images, bins=4):
+    """Joint RGB histogram of each picture: (N, S, S, 3) uint8 -> (N, bins**3), rows sum to 1."""
+    index = (images // (256 // bins)).astype(np.int64) @ np.array([bins * bins, bins, 1])
+    return np.stack([np.bincount(part.ravel(), minlength=bins**3) / part.size for part in index])
+
+
+def _cropped(image, rng, smallest, light):
+    """A random part of a picture, of at least this share of its area, brought to the same size, in other light."""
+    size = len(image)
+    share, stretch = rng.uniform(smallest, 1), np.exp(rng.uniform(-0.12, 0.12))
+    w, h = (max(1, min(size, round(size * np.sqrt(share) * f))) for f in (stretch, 1 / stretch))
+    x, y = rng.integers(0, size - w + 1), rng.integers(0, size - h + 1)
+    part = cv2.resize(image[y : y + h, x : x + w], (size, size), interpolation=cv2.INTER_AREA)
+    return part * rng.uniform(1 - light, 1 + light) + rng.uniform(-100 * light, 100 * light)
+
+
+def random_crops(images, rng):
+    """One random crop of each picture, of 70 to 100 % of its area, in other light. uint8 -> uint8, same shape."""
+    return np.stack([_cropped(image, rng, 0.7, 0.25).clip(0, 255).astype(np.uint8) for image in images])
+
+
+def near_copies(images, rng):
+    """A copy of each picture as the web makes them: cut by up to 2 % of its area, in other light, with noise."""
+    noisy = [_cropped(image, rng, 0.98, 0.08) + rng.normal(0, 2, image.shape) for image in images]
+    return np.stack(noisy).clip(0, 255).astype(np.uint8)
+
+
+# ---------------------------------------------------------------- settings
+
+
+def check_settings(cfg):
+    """LabError naming a setting that cannot work, whatever the data."""
+    least = dict.fromkeys(("random_draws", "width", "epochs", "tune_epochs", "invented_epochs", "few_steps"), 1)
+    least |= {"seed": 0, "limit": 0, "same_bits": 0, "crops": 1, "batch_size": 2, "folds": 2}
+    least |= {"size": 64, "cnn_size": 16, "drawn_size": 16, "invented": 2 * len(INVENTED)}
+    for name, lowest in least.items():
+        if getattr(cfg, name) < lowest:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: at least {lowest} is needed")
+    if 0 < cfg.limit < 2 * cfg.folds:
+        raise LabError(f"setting limit={cfg.limit}: 0 (all), or {2 * cfg.folds}, two pictures of a class for each fold")
+    if len(cfg.drawn) != 2 or min(cfg.drawn) < 2 or cfg.drawn[0] < 2 * cfg.folds:
+        raise LabError(f"setting drawn={cfg.drawn}: at least {2 * cfg.folds} training and 2 test pictures of each kind")
+    for name in ("lr", "tune_lr"):
+        if not 0 < getattr(cfg, name) < 1:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: between 0 and 1")
+    for name in ("seeds", "amounts", "grid"):
+        values = getattr(cfg, name)
+        if not values or len(set(values)) < len(values):
+            raise LabError(f"setting {name}={values}: at least one value is needed, and none twice")
+    if min(cfg.grid) <= 0 or min(cfg.amounts) < 1 or list(cfg.amounts) != sorted(cfg.amounts):
+        raise LabError(f"settings grid={cfg.grid}, amounts={cfg.amounts}: above 0, amounts in rising order")
+    if len(set(cfg.networks)) < len(cfg.networks):
+        raise LabError(f"setting networks={cfg.networks}: one stands there twice")
+    if not set(cfg.tuned) <= {*cfg.networks, "silhouettes"} or not cfg.tuned:
+        raise LabError(f"setting tuned={cfg.tuned}: networks of networks={cfg.networks}, at least one")
+    if "vit_tiny" in cfg.networks and cfg.size % 16:
+        raise LabError(f"setting size={cfg.size}: vit_tiny takes a multiple of 16")
+    if cfg.same_bits > 64:
+        raise LabError(f"setting same_bits={cfg.same_bits}: at most 64 of 256; beyond that other pictures are the same")
+    if min(cfg.seeds) < 0:
+        raise LabError(f"setting seeds={cfg.seeds}: none below 0")
+
+
+def check_fit(cfg, data, labels, train, copies):
+    """LabError naming a setting, or DataError naming a class, that does not fit the pictures of a set.
+
+    labels, train, copies: label, whether it is for training, and group of copies of each picture that is used.
+    """
+    for part, mask in (("training", train), ("test", ~train)):
+        missing = [name for k, name in enumerate(data.classes) if not (labels[mask] == k).any()]
+        if missing:
+            raise DataError(f"{data.name}: the {part} part has no picture of class {', '.join(missing)}")
+    for k, name in enumerate(data.classes):
+        apart = len(set(copies[train & (labels == k)]))
+        if apart < 2 * cfg.folds:
+            raise DataError(
+                f"{data.name}: class {name} has {apart} training pictures that are no copies of each other; "
+                f"folds={cfg.folds} needs {2 * cfg.folds} at least"
+            )
+    most = int(np.bincount(labels[train]).min())
+    if max(cfg.amounts) > most:
+        raise LabError(f"setting amounts={cfg.amounts}: the smallest class of {data.name} has {most} training pictures")
+
+
+# ---------------------------------------------------------------- drawing
+
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+COLOURS = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9", GREY, "#000000")
+
+
+def style():
+    """One look for all figures; the palette survives colour blindness."""
+    sns.set_theme(style="ticks", palette="colorblind", rc={"figure.dpi": 80, "axes.titlesize": 11, "font.size": 10})
+
+
+def _finish(figure):
+    sns.despine()
+    figure.tight_layout()
+    plt.show()
+
+
+def show_pictures(images, titles, columns, title):
+    """A grid of pictures with a title each."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.1 * columns, 1.25 * rows + 0.3), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, text in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(image)
+        axis.set_title(text, fontsize=9)
+    figure.suptitle(title)
+    _finish(figure)
+
+
+def show_lines(curves, title, xlabel, ylabel, diagonal=False):
+    """Lines {name: (x, y)}, with points where they are few; `diagonal` adds the line y = x."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.6))
+    if diagonal:
+        axis.plot([0, 1], [0, 1], color=GREY, linestyle=":")
+    for (name, (x, y)), colour, dash in zip(curves.items(), COLOURS, ("-", "--", "-.", ":") * 2):
+        axis.plot(x, y, dash, color=colour, label=name, marker="o" if len(x) < 15 else None, markersize=4)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.legend(frameon=False, fontsize=8)
+    _finish(figure)
+
+
+def show_bands(counts, lines, title, xlabel, ylabel):
+    """{name: metrics, one a count} over counts on a logarithmic axis, with their intervals."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.8))
+    for (name, metrics), colour, marker in zip(lines.items(), COLOURS, "os^D"):
+        low, value, high = ([m[side] for m in metrics] for side in ("low", "value", "high"))
+        axis.fill_between(counts, low, high, color=colour, alpha=0.18, linewidth=0)
+        axis.plot(counts, value, marker=marker, markersize=5, color=colour, label=name)
+    axis.set_xscale("log")
+    axis.set_xticks(counts, [str(count) for count in counts])
+    axis.minorticks_off()
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axis.legend(frameon=False, fontsize=9)
+    _finish(figure)
+
+
+def show_points(groups, title, xlabel, lines=()):
+    """Results with intervals: {group: {label: dict(value, low, high)}}; lines: (place, label) verticals."""
+    rows = list(dict.fromkeys(label for results in groups.values() for label in results))
+    height = (0.2 + 0.09 * len(groups)) * len(rows)  # of the axis, in inches
+    figure, axis = plt.subplots(figsize=(7.8, 1.3 + height))
+    for k, ((name, results), colour) in enumerate(zip(groups.items(), COLOURS)):
+        for label, m in results.items():
+            y = rows.index(label) + 0.25 * (k - (len(groups) - 1) / 2)
+            axis.plot([m["low"], m["high"]], [y, y], color=colour, linewidth=2)
+            axis.plot(m["value"], y, "os^D"[k % 4], color=colour, markersize=5)
+        axis.plot([], [], "os^D"[k % 4], color=colour, label=name)
+    for (place, label), dash in zip(lines, (":", "--", "-.")):
+        axis.axvline(place, color=GREY, linestyle=dash, label=label)
+    axis.set_yticks(range(len(rows)), rows, fontsize=9)
+    axis.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
+    if len(groups) > 1 or lines:
+        axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.35, -0.5 / height), ncols=3)
+    _finish(figure)
+
+
+def show_layers(values, title):
+    """{(set, network, layer): macro recall}: a panel for each set, a line for each network."""
+    keys = list(dict.fromkeys(key for key, _, _ in values))
+    figure, axes = plt.subplots(1, len(keys), figsize=(4.2 * len(keys) + 1.6, 3.8), squeeze=False)
+    for axis, key in zip(axes[0], keys):
+        names = list(dict.fromkeys(name for k, name, _ in values if k == key))
+        for name, colour, marker in zip(names, COLOURS, "os^Dv<>X"):
+            own = {tap: value for (k, n, tap), value in values.items() if (k, n) == (key, name)}
+            axis.plot(range(-len(own) + 1, 1), own.values(), marker=marker, color=colour, markersize=5, label=name)
+        axis.set(title=key, xlabel="layer, counted from the last", ylabel="macro recall (%)")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.suptitle(title)
+    _finish(figure)
+
+
+def show_scatter(places, labels, names, title):
+    """Points in the plane, coloured by class."""
+    figure, axis = plt.subplots(figsize=(6.4, 4.2))
+    for k, (name, colour, marker) in enumerate(zip(names, COLOURS, "os^Dv<>X")):
+        axis.scatter(*places[labels == k].T, s=12, color=colour, marker=marker, label=name, linewidths=0)
+    axis.set(title=title, xticks=[], yticks=[])
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    _finish(figure)
+
+
+def show_confusion(matrix, names, title):
+    """A confusion matrix (rows: truth) with counts."""
+    figure, axis = plt.subplots(figsize=(1.6 + 0.5 * len(names), 1.1 + 0.42 * len(names)))
+    sns.heatmap(matrix, annot=True, fmt="d", cmap="Blues", cbar=False, ax=axis, xticklabels=names, yticklabels=names)
+    axis.tick_params(axis="x", rotation=40, labelsize=8)
+    axis.tick_params(axis="y", rotation=0, labelsize=8)
+    axis.set(title=title, xlabel="predicted", ylabel="true")
+    figure.tight_layout()
+    plt.show()

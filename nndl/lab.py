@@ -96,6 +96,7 @@ class Run:
         set_seed(self.seed)
         self.seconds, self.earlier = {}, 0.0  # earlier: seconds of trainings that were taken up again
         self.states = []  # folders of the trainings of this run
+        self.read = set()  # files of arrays that were computed once
         self.data, self.metrics, self.arrays = {}, {}, {}
 
     # -------- data
@@ -133,6 +134,43 @@ class Run:
         took = time.perf_counter() - begin + self.earlier - earlier
         self.seconds[name] = self.seconds.get(name, 0.0) + took
 
+    def identity(self, name, config, frame):
+        """What tells one computation from another: its name, its config, and the source that a frame reaches."""
+        try:
+            return re.sub(r"[^\w.]+", "-", name), source.digest([name, config, source.reached(frame)])
+        except TypeError as error:
+            raise LabError(f"{name}: its config holds what cannot be compared later ({error})") from None
+
+    def cached(self, name, config, make):
+        """{name: array} as make() gives it, computed once: kept in runs/cache/ and read again by later runs.
+
+        config and source count as in checkpoint: other weights, other data or edited code are computed anew. What the
+        computation took is added to the stage in which it is read again. LabError for a file that is damaged or is not
+        what its name says.
+        """
+        named, identity = self.identity(name, config, inspect.currentframe().f_back)
+        file = self.room / "runs" / "cache" / f"{named}-{identity}.npz"
+        if file.exists():
+            try:
+                with np.load(file, allow_pickle=False) as parts:
+                    kept = dict(parts)
+                if str(kept.pop("identity")) != identity:
+                    raise ValueError("it was made by other weights, data or code")
+                seconds = float(kept.pop("seconds"))
+                self.earlier += seconds if file not in self.read else 0.0  # what is read twice took its time once
+                self.read.add(file)
+                return kept
+            except Exception as error:  # whatever a damaged file makes numpy raise
+                where = file.relative_to(self.room)
+                raise LabError(f"{name}: {where} cannot be used ({reason(error)}); delete it and start again") from None
+        begin = time.perf_counter()
+        arrays = make()
+        if self.accelerator.is_main_process:
+            with writing(file.parent, [file.name]) as parts, open(parts[file.name], "wb") as out:
+                np.savez(out, identity=identity, seconds=time.perf_counter() - begin, **arrays)
+        self.read.add(file)
+        return arrays
+
     def checkpoint(self, name, config, **extra):
         """A training that can be interrupted: call after accelerator.prepare, loop from `.done`, call `.save(epoch)`.
 
@@ -140,11 +178,8 @@ class Run:
         source of the calling function, and of what it reaches in this room, counts without being named.
         extra: further state, each with state_dict/load_state_dict or a list that is filled in place.
         """
-        try:
-            identity = source.digest([name, config, source.reached(inspect.currentframe().f_back)])
-        except TypeError as error:
-            raise LabError(f"checkpoint {name}: its config holds what cannot be compared later ({error})") from None
-        checkpoint = Checkpoint(self, name, identity, extra)
+        named, identity = self.identity(name, config, inspect.currentframe().f_back)
+        checkpoint = Checkpoint(self, name, f"{named}-{identity}", extra)
         self.states.append(checkpoint.folder)
         return checkpoint
 
@@ -274,15 +309,14 @@ class Checkpoint:
     accelerate's save_state is not atomic, so it writes to a ".part" folder that is renamed when it is complete.
     """
 
-    def __init__(self, run, name, identity, extra):
+    def __init__(self, run, name, folder, extra):
         self.run, self.name, self.extra = run, name, extra
-        named = re.sub(r"[^\w.]+", "-", name)
-        self.folder = run.folder / "state" / f"{named}-{identity}"
+        self.folder = run.folder / "state" / folder
         self.done, self.spent, self.begin = 0, 0.0, time.perf_counter()
         saved = [path for path in self.folder.glob("epoch-*") if path.suffix != ".part"]
         if saved:
             self.load(max(saved, key=lambda path: int(path.name.removeprefix("epoch-"))))
-        elif run.accelerator.is_main_process and any(self.folder.parent.glob(f"{named}-{'?' * 12}/epoch-*")):
+        elif run.accelerator.is_main_process and any(self.folder.parent.glob(f"{folder[:-12]}{'?' * 12}/epoch-*")):
             print(f"{name}: begins anew; a saved state is there, but of other settings, data or code")
 
     def load(self, saved):

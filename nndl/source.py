@@ -106,6 +106,7 @@ class Walk:
         elif isinstance(thing, SimpleNamespace):  # settings handed over as a whole
             self.follow(vars(thing), name or "settings")
         elif isinstance(thing, nn.Module):
+            self.found.add(f"{type(thing).__name__}: {thing}")  # which layers, in which order
             for layer in thing.modules():
                 self.parts(layer)
         elif isinstance(thing, DataLoader):
@@ -164,6 +165,8 @@ class Walk:
             for node in ast.walk(tree):
                 if isinstance(node, ast.Attribute):
                     self.attribute(node, namespace)
+        code = getattr(inspect.unwrap(thing) if isinstance(thing, FunctionType) else thing, "__code__", None)
+        names -= set(getattr(code, "co_freevars", ()))  # what the closure holds, whatever a global of that name is
         for name in names & namespace.keys():
             thing = namespace[name]
             if isinstance(thing, SimpleNamespace):

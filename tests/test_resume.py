@@ -286,7 +286,7 @@ def test_read_only_folder_is_one_line(monkeypatch, room):
 
 
 def test_config_that_cannot_be_compared_is_one_line():
-    with pytest.raises(LabError, match="checkpoint small: its config holds what cannot be compared later"):
+    with pytest.raises(LabError, match="small: its config holds what cannot be compared later"):
         small_training({"net": torch.nn.Linear(1, 1)}, 1)
 
 

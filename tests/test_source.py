@@ -45,6 +45,10 @@ PIECES = {
         def go():
             f = L['b']
     """),
+    "order of layers": ('nn.ReLU(), nn.Sigmoid()', 'nn.Sigmoid(), nn.ReLU()', """
+        def go(net=nn.Sequential(nn.ReLU(), nn.Sigmoid())):
+            pass
+    """),
     "partial": ('x - k', 'x + k', """
         def loss(x, k): return x - k
         f = partial(loss, k=1)
@@ -219,6 +223,11 @@ HARMLESS = {
     "docstring": ("Why", "Because", "def loss(x):\n    'Why.'\n    return x\ndef go():\n    loss(1)"),
     "function not reached": ("- 1", "+ 1", "def other(x): return x - 1\ndef go():\n    x = 1"),
     "place in the notebook": ("pass", "pass\n\n\n", "pass\ndef loss(x): return x\ndef go():\n    loss(1)"),
+    "global with the name of what a closure holds": (
+        "3.5",
+        "4.5",
+        "rate = 3.5\ndef go(rate=1):\n    def inner():\n        return rate\n    inner()",
+    ),
     "variable of the training": ("3.5", "4.5", "def go():\n    begin = float(BEGIN[0])\nBEGIN = ['1']\nother = 3.5"),
 }
 
