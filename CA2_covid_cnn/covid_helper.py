@@ -17,6 +17,7 @@ from scipy.special import expit
 from sklearn.model_selection import StratifiedGroupKFold
 
 from nndl import files
+from nndl.figures import BLUE, COLOURS, GREEN, GREY, ORANGE, finish, style  # noqa: F401 (notebooks take them from here)
 from nndl.files import DataError
 from nndl.lab import LabError
 
@@ -314,20 +315,6 @@ def check_fit(cfg, data, apart=True):
 
 # ---------------------------------------------------------------- drawing
 
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
-COLOURS = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9", GREY)
-
-
-def style():
-    """One look for all figures; the palette survives colour blindness."""
-    sns.set_theme(style="ticks", palette="colorblind", rc={"figure.dpi": 80, "axes.titlesize": 11, "font.size": 10})
-
-
-def _finish(figure):
-    sns.despine()
-    figure.tight_layout()
-    plt.show()
-
 
 def show_films(images, titles, columns=6, title=None, maps=None):
     """A grid of films with a title each; `maps` (N, S, S) in [0, 1] are laid over them in colour."""
@@ -342,7 +329,7 @@ def show_films(images, titles, columns=6, title=None, maps=None):
         axis.set_title(text, fontsize=9)
     if title:
         figure.suptitle(title)
-    _finish(figure)
+    finish(figure)
 
 
 def show_curves(curves, title, ylabel, xlabel="epoch"):
@@ -353,7 +340,7 @@ def show_curves(curves, title, ylabel, xlabel="epoch"):
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(frameon=False, fontsize=9)
-    _finish(figure)
+    finish(figure)
 
 
 def show_bars(groups, title, xlabel, lines=()):
@@ -377,7 +364,7 @@ def show_bars(groups, title, xlabel, lines=()):
     if len(groups) > 1 or lines:
         place = (0.35, -0.55 / height)
         axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=place, ncols=3)
-    _finish(figure)
+    finish(figure)
 
 
 def show_confusion(matrix, title):
@@ -400,4 +387,4 @@ def show_lines(curves, title, xlabel, ylabel, diagonal=False):
         axis.plot(x, y, dash, color=colour, label=name, marker="o" if len(x) < 15 else None, markersize=4)
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axis.legend(frameon=False, fontsize=8)
-    _finish(figure)
+    finish(figure)

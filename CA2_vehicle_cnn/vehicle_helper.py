@@ -5,7 +5,9 @@ car model, where that is known. Pictures of one group look alike, so a fair test
 """
 
 import colorsys
+import hashlib
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ import numpy as np
 import seaborn as sns
 
 from nndl import files
+from nndl.figures import BLUE, COLOURS, GREY, ORANGE, finish, style  # noqa: F401 (notebooks take them from here)
 from nndl.files import DataError
 from nndl.records import LabError
 
@@ -172,8 +175,8 @@ def make_vehicles(per_class, models, seed, size, kinds=CLASSES):
 
 def load_embedded(per_class, test_per_class, size, seed=0):
     """Drawn vehicles: training and test pictures of different models, as a data set."""
-    train = make_vehicles(per_class, max(1, per_class // 4), seed + 1, size)
-    test = make_vehicles(test_per_class, max(1, test_per_class // 4), seed + 2, size)
+    train = make_vehicles(per_class, max(2, per_class // 4), seed + 1, size)
+    test = make_vehicles(test_per_class, max(2, test_per_class // 4), seed + 2, size)
     return Vehicles("drawn vehicles", "embedded", CLASSES, train, test, "drawn by make_vehicles; other models in test")
 
 
@@ -214,10 +217,17 @@ BY_HAND = (
 
 def _models(folder):
     """{file as train/class/name: model} of manifest.csv, or {} where there is none or it names no models."""
-    path = folder / "manifest.csv"
-    if not path.exists():
+    found = [path for path in sorted(folder.iterdir()) if path.name.casefold() == "manifest.csv"]
+    if not found:
         return {}
-    table = files.read_table(path, ("file",))
+    if len(found) > 1:
+        raise DataError(f"{found[0]}: {found[1].name} lies beside it; keep one")
+    path, table = found[0], files.read_table(found[0])
+    table.columns = [name.casefold() for name in table.columns]
+    if not table.columns.is_unique:
+        raise DataError(f"{path}: two columns differ by capital letters alone; keep one")
+    if "file" not in table:
+        raise DataError(f"{path}: no column 'file'; it should have file and model")
     if "model" not in table:
         return {}
     found = {}
@@ -229,6 +239,21 @@ def _models(folder):
             raise DataError(f"{path}, line {line}: no model; give a picture of an unknown model a name of its own")
         found[file] = model
     return found
+
+
+def _parts(folder):
+    """The parts that a folder comes in: those of train and test that hold folders (a class may be called train)."""
+
+    def holds_folders(path):
+        return path.is_dir() and any(entry.is_dir() and not files.is_system(entry) for entry in path.iterdir())
+
+    names = {path.name for path in folder.iterdir() if holds_folders(path)}
+    for name in names - {"train", "test"}:
+        if name.casefold() in ("train", "test"):
+            raise DataError(f"{folder / name}: rename it, {name.casefold()} in small letters")
+    if not names and (folder / "train").is_dir() and (folder / "test").is_dir():
+        raise DataError(f"{folder / 'train'}: no class folders; it should hold a folder for each class")
+    return [name for name in ("train", "test") if name in names]
 
 
 def _listed(root, folder, classes, models, limit):
@@ -254,13 +279,21 @@ def _listed(root, folder, classes, models, limit):
     return rows, skipped
 
 
-def _read(rows, size):
-    """Decode listed pictures, squeezed to a square: a Part."""
+def _read(rows, size, known):
+    """Decode listed pictures, squeezed to a square: a Part.
+
+    known: {what tells a picture: (path, label)} of those read before; DataError where one stands in two classes.
+    """
     pictures = []
-    for path, *_ in rows:
+    for path, label, _ in rows:
         picture = files.decode_rgb(files.read_bytes(path), path)
-        pictures.append(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if picture.shape[0] > size
-                                   else cv2.INTER_LINEAR))  # fmt: skip
+        mark = picture.shape, hashlib.sha256(np.ascontiguousarray(picture)).digest()
+        other, other_label = known.setdefault(mark, (path, label))
+        if label != other_label:
+            raise DataError(f"{path}: the same picture stands in another class, {other}; keep one")
+        height, width = picture.shape[:2]  # means where it shrinks, between neighbours where it grows
+        picture = cv2.resize(picture, (min(width, size), min(height, size)), interpolation=cv2.INTER_AREA)
+        pictures.append(cv2.resize(picture, (size, size), interpolation=cv2.INTER_LINEAR))
     labels, groups = (np.array(column) for column in list(zip(*rows))[1:])
     return Part(np.stack(pictures), labels, groups)
 
@@ -273,7 +306,7 @@ def load_vehicles(folder, size, name, limit=0):
     fault, before a picture is decoded where that is possible.
     """
     folder = Path(folder)
-    split = [part for part in ("train", "test") if (folder / part).is_dir()]
+    split = _parts(folder) if folder.is_dir() else []
     if len(split) == 1:
         missing = "test" if split == ["train"] else "train"
         raise DataError(
@@ -287,11 +320,14 @@ def load_vehicles(folder, size, name, limit=0):
         raise DataError(f"{first}: {len(classes)} class folders; two are needed at least")
     models = _models(folder)
     train, skipped = _listed(folder, first, classes, models, limit)
-    test, others = _listed(folder, folder / "test", classes, models, limit) if split else ([], [])
+    others = [path for path in folder.iterdir() if split and path.is_dir() and path.name not in split]
+    skipped += [path for path in others if not _parts(path)]  # what has parts is a set of its own
+    test, strays = _listed(folder, folder / "test", classes, models, limit) if split else ([], [])
     note = "car models from manifest.csv" if models else "no car models known: each picture is a group of its own"
-    note = "; ".join(filter(None, (note, files.skipped_note(skipped + others))))
-    train = _read(train, size)
-    return Vehicles(name, "real", classes, train, _read(test, size) if test else train.take(slice(0, 0)), note)
+    note = "; ".join(filter(None, (note, files.skipped_note(skipped + strays))))
+    known = {}
+    train = _read(train, size, known)
+    return Vehicles(name, "real", classes, train, _read(test, size, known) if test else train.take(slice(0, 0)), note)
 
 
 # ---------------------------------------------------------------- pictures to numbers and back
@@ -311,8 +347,9 @@ def colour_histograms(images, bins=4):
 def _cropped(image, rng, smallest, light):
     """A random part of a picture, of at least this share of its area, brought to the same size, in other light."""
     size = len(image)
-    share, stretch = rng.uniform(smallest, 1), np.exp(rng.uniform(-0.12, 0.12))
-    w, h = (max(1, min(size, round(size * np.sqrt(share) * f))) for f in (stretch, 1 / stretch))
+    share = rng.uniform(smallest, 1)
+    stretch = np.sqrt(share) ** rng.uniform(-1, 1)  # so that neither side is longer than the picture's
+    w, h = (max(1, round(size * np.sqrt(share) * f)) for f in (stretch, 1 / stretch))
     x, y = rng.integers(0, size - w + 1), rng.integers(0, size - h + 1)
     part = cv2.resize(image[y : y + h, x : x + w], (size, size), interpolation=cv2.INTER_AREA)
     return part * rng.uniform(1 - light, 1 + light) + rng.uniform(-100 * light, 100 * light)
@@ -357,6 +394,8 @@ def check_settings(cfg):
         raise LabError(f"setting networks={cfg.networks}: one stands there twice")
     if not set(cfg.tuned) <= {*cfg.networks, "silhouettes"} or not cfg.tuned:
         raise LabError(f"setting tuned={cfg.tuned}: networks of networks={cfg.networks}, at least one")
+    if not set(cfg.tuned_lightly) <= set(cfg.networks) - set(cfg.tuned):
+        raise LabError(f"setting tuned_lightly={cfg.tuned_lightly}: networks of networks that are not in tuned")
     if "vit_tiny" in cfg.networks and cfg.size % 16:
         raise LabError(f"setting size={cfg.size}: vit_tiny takes a multiple of 16")
     if cfg.same_bits > 64:
@@ -375,6 +414,8 @@ def check_fit(cfg, data, labels, train, copies):
         if missing:
             raise DataError(f"{data.name}: the {part} part has no picture of class {', '.join(missing)}")
     for k, name in enumerate(data.classes):
+        if len(set(copies[~train & (labels == k)])) < 2:
+            raise DataError(f"{data.name}: the test part has one picture of class {name}; an interval needs two")
         apart = len(set(copies[train & (labels == k)]))
         if apart < 2 * cfg.folds:
             raise DataError(
@@ -388,20 +429,6 @@ def check_fit(cfg, data, labels, train, copies):
 
 # ---------------------------------------------------------------- drawing
 
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
-COLOURS = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9", GREY, "#000000")
-
-
-def style():
-    """One look for all figures; the palette survives colour blindness."""
-    sns.set_theme(style="ticks", palette="colorblind", rc={"figure.dpi": 80, "axes.titlesize": 11, "font.size": 10})
-
-
-def _finish(figure):
-    sns.despine()
-    figure.tight_layout()
-    plt.show()
-
 
 def show_pictures(images, titles, columns, title):
     """A grid of pictures with a title each."""
@@ -413,7 +440,7 @@ def show_pictures(images, titles, columns, title):
         axis.imshow(image)
         axis.set_title(text, fontsize=9)
     figure.suptitle(title)
-    _finish(figure)
+    finish(figure)
 
 
 def show_lines(curves, title, xlabel, ylabel, diagonal=False):
@@ -421,16 +448,17 @@ def show_lines(curves, title, xlabel, ylabel, diagonal=False):
     figure, axis = plt.subplots(figsize=(6.4, 3.6))
     if diagonal:
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":")
-    for (name, (x, y)), colour, dash in zip(curves.items(), COLOURS, ("-", "--", "-.", ":") * 2):
+    for (name, (x, y)), colour, dash in zip(curves.items(), cycle(COLOURS), cycle(("-", "--", "-.", ":"))):
         axis.plot(x, y, dash, color=colour, label=name, marker="o" if len(x) < 15 else None, markersize=4)
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axis.legend(frameon=False, fontsize=8)
-    _finish(figure)
+    finish(figure)
 
 
-def show_bands(counts, lines, title, xlabel, ylabel):
-    """{name: metrics, one a count} over counts on a logarithmic axis, with their intervals."""
-    figure, axis = plt.subplots(figsize=(6.4, 3.8))
+def show_bands(counts, lines, title, xlabel, ylabel, chance):
+    """{name: metrics, one a count} over counts on a logarithmic axis, with their intervals; chance: a dotted line."""
+    figure, axis = plt.subplots(figsize=(7.6, 3.6))
+    axis.axhline(chance, color=GREY, linestyle=":", linewidth=1, label="chance")
     for (name, metrics), colour, marker in zip(lines.items(), COLOURS, "os^D"):
         low, value, high = ([m[side] for m in metrics] for side in ("low", "value", "high"))
         axis.fill_between(counts, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -438,9 +466,9 @@ def show_bands(counts, lines, title, xlabel, ylabel):
     axis.set_xscale("log")
     axis.set_xticks(counts, [str(count) for count in counts])
     axis.minorticks_off()
-    axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axis.legend(frameon=False, fontsize=9)
-    _finish(figure)
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=(0, 100))
+    axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
+    finish(figure)
 
 
 def show_points(groups, title, xlabel, lines=()):
@@ -460,7 +488,7 @@ def show_points(groups, title, xlabel, lines=()):
     axis.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
     if len(groups) > 1 or lines:
         axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.35, -0.5 / height), ncols=3)
-    _finish(figure)
+    finish(figure)
 
 
 def show_layers(values, title):
@@ -469,24 +497,25 @@ def show_layers(values, title):
     figure, axes = plt.subplots(1, len(keys), figsize=(4.2 * len(keys) + 1.6, 3.8), squeeze=False)
     for axis, key in zip(axes[0], keys):
         names = list(dict.fromkeys(name for k, name, _ in values if k == key))
-        for name, colour, marker in zip(names, COLOURS, "os^Dv<>X"):
+        for name, colour, marker in zip(names, cycle(COLOURS), cycle("os^Dv<>X*Ph")):
             own = {tap: value for (k, n, tap), value in values.items() if (k, n) == (key, name)}
             axis.plot(range(-len(own) + 1, 1), own.values(), marker=marker, color=colour, markersize=5, label=name)
         axis.set(title=key, xlabel="layer, counted from the last", ylabel="macro recall (%)")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.set_xticks(range(min(line.get_xdata()[0] for line in axis.lines), 1))
+    if len({name for _, name, _ in values}) > 1:
+        axes[0, -1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(title)
-    _finish(figure)
+    finish(figure)
 
 
 def show_scatter(places, labels, names, title):
     """Points in the plane, coloured by class."""
     figure, axis = plt.subplots(figsize=(6.4, 4.2))
-    for k, (name, colour, marker) in enumerate(zip(names, COLOURS, "os^Dv<>X")):
-        axis.scatter(*places[labels == k].T, s=12, color=colour, marker=marker, label=name, linewidths=0)
+    for k, (name, colour, marker) in enumerate(zip(names, cycle(COLOURS), cycle("os^Dv<>X*Ph"))):
+        axis.scatter(*places[labels == k].T, s=18, color=colour, marker=marker, label=name, linewidths=0, alpha=0.8)
     axis.set(title=title, xticks=[], yticks=[])
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    _finish(figure)
+    finish(figure)
 
 
 def show_confusion(matrix, names, title):

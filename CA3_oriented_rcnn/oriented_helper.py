@@ -15,6 +15,7 @@ import seaborn as sns
 from matplotlib.patches import Polygon
 
 from nndl import files
+from nndl.figures import BLUE, GREEN, GREY, ORANGE, PINK, style  # noqa: F401 (notebooks take them from here)
 from nndl.files import DataError
 from nndl.lab import LabError
 
@@ -459,13 +460,6 @@ def check_fit(cfg, scenes):
 
 # ---------------------------------------------------------------- drawing
 
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
-
-
-def style():
-    """One look for all figures; the palette survives colour blindness."""
-    sns.set_theme(style="ticks", palette="colorblind", rc={"figure.dpi": 80, "axes.titlesize": 11, "font.size": 10})
-
 
 YELLOW = "#F0E442"
 
@@ -571,8 +565,8 @@ def show_lines(x, curves, title, xlabel, ylabel, levels=()):
 def show_pr(curves, title):
     """Precision against recall: {name: (2, points)}."""
     figure, axis = plt.subplots(figsize=(6.5, 3.8))
-    for (name, (recall, precision)), style in zip(curves.items(), ["-", "-", "--", "--", ":", ":"], strict=False):
-        axis.plot(100 * recall, 100 * precision, style, label=name)
+    for (name, (recall, precision)), dash in zip(curves.items(), ["-", "-", "--", "--", ":", ":"], strict=False):
+        axis.plot(100 * recall, 100 * precision, dash, label=name)
     axis.set(title=title, xlabel="recall (%)", ylabel="precision (%)", xlim=(0, 101), ylim=(0, 102))
     axis.legend(frameon=False, fontsize=8)
     sns.despine()

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits as sklearn_digits
 from sklearn.model_selection import train_test_split
 
 from nndl import files
+from nndl.figures import BLUE, GREEN, GREY, ORANGE, style  # noqa: F401 (notebooks take them from here)
 from nndl.files import DataError
 from nndl.lab import LabError
 
@@ -310,13 +311,6 @@ def check_fit(cfg, data, pretrained_patch=None):
 
 
 # ---------------------------------------------------------------- drawing
-
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
-
-
-def style():
-    """One look for all figures; the palette survives colour blindness."""
-    sns.set_theme(style="ticks", palette="colorblind", rc={"figure.dpi": 80, "axes.titlesize": 11, "font.size": 10})
 
 
 def show_pictures(images, titles, columns=8, size=1.3, title=None):

@@ -135,9 +135,10 @@ class Run:
         self.seconds[name] = self.seconds.get(name, 0.0) + took
 
     def identity(self, name, config, frame):
-        """What tells one computation from another: its name, its config, and the source that a frame reaches."""
+        """What tells one computation from another: name, config, precision, and the source that a frame reaches."""
+        parts = [name, config, self.accelerator.mixed_precision, source.reached(frame)]
         try:
-            return re.sub(r"[^\w.]+", "-", name), source.digest([name, config, source.reached(frame)])
+            return re.sub(r"[^\w.]+", "-", name), source.digest(parts)
         except TypeError as error:
             raise LabError(f"{name}: its config holds what cannot be compared later ({error})") from None
 
@@ -205,7 +206,7 @@ class Run:
 
     def compare(
         self, name, scores, unit, data, label, reference=None, groups=None, of="test items", series=False,
-        targets=None, headline=False,
+        targets=None, headline=False, classes=None,
     ):  # fmt: skip
         """Note all methods of a comparison at once: each one's mean, and what the reference has over it, paired.
 
@@ -213,17 +214,18 @@ class Run:
         reference: the method whose paired difference to each other (reference minus other) is noted too.
         groups: (N,) the sampling unit of each item, which `of` names ("patients"); series: items follow in time, `of`
         is their step ("hours"). label: what is measured. targets: {method: dict(value, source)}.
+        classes: (N,) the class of each item; means are then means over classes (macro recall).
         Names in the record: <name>_<method> and <name>_<reference>_minus_<method>. Returns a table, a row a method.
         """
         full, rows = self.one_scale(name, scores, reference, targets), {}
         for method, values in scores.items():
             key, target = f"{name}_{slug(method)}", (targets or {}).get(method)
-            estimate = mean_of(values, groups, of, full, series)
+            estimate = mean_of(values, groups, of, full, series, classes=classes)
             self.metric(key, estimate, unit, f"{method}, {label}", data, target, headline)
             rows[method] = {label: text(self.metrics[key], None)}
             if reference is not None and method != reference:
                 key = f"{name}_{slug(reference)}_minus_{slug(method)}"
-                apart = difference(scores[reference], values, groups, of, full, series)
+                apart = difference(scores[reference], values, groups, of, full, series, classes=classes)
                 points = "points" if unit == "%" else unit
                 self.metric(key, apart, points, f"{reference} minus {method}, {label}", data)
                 rows[method][f"{reference} minus it"] = text(self.metrics[key], None)

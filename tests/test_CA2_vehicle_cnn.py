@@ -1,6 +1,5 @@
 """CA2_vehicle_cnn: drawn vehicles, loader, settings; pretrained networks, lines, resume."""
 
-import lzma
 import shutil
 from functools import partial
 
@@ -9,9 +8,8 @@ import pytest
 import torch
 from nasty_files import PICTURES, STRAYS, put_strays
 from PIL import Image
-from safetensors.torch import save_file
 
-from nndl import rooms
+from nndl import networks, rooms
 from nndl.files import DataError
 from nndl.notebooks import load_definitions
 from nndl.records import LabError
@@ -180,6 +178,78 @@ def test_a_single_class_is_refused(helper, tmp_path):
         helper.load_vehicles(tmp_path, 16, "toy")
 
 
+def test_the_same_picture_in_two_classes_is_refused(helper, tmp_path):
+    write_folder(tmp_path)
+    shutil.copy(tmp_path / "train" / "bus" / "bus.1.png", tmp_path / "train" / "car" / "again.png")
+    with pytest.raises(DataError, match=r"again.png: the same picture stands in another class, .*bus.1.png"):
+        helper.load_vehicles(tmp_path, 16, "toy")
+    (tmp_path / "train" / "car" / "again.png").rename(tmp_path / "test" / "car" / "again.png")
+    with pytest.raises(DataError, match=r"test.car.again.png: the same picture stands in another class, .*bus.1.png"):
+        helper.load_vehicles(tmp_path, 16, "toy")
+
+
+@pytest.mark.parametrize("size", [(64, 8), (8, 64), (64, 64), (6, 6), (64, 16)])
+def test_pictures_are_means_where_they_shrink(helper, tmp_path, size):
+    """A comb of bright lines, every fourth pixel of the long side: its mean, not every fourth line or none."""
+    write_folder(tmp_path)
+    comb = np.zeros((size[1], size[0]), np.uint8)
+    comb[:, ::4] = 200
+    if size[1] > size[0]:
+        comb = np.zeros_like(comb)
+        comb[::4] = 200
+    Image.fromarray(comb).save(tmp_path / "train" / "bus" / "bus.0.png")
+    found = helper.load_vehicles(tmp_path, 16, "toy").train.images[0]
+    if max(size) > 16:
+        assert np.abs(found.astype(int) - 50).max() <= 1
+    else:  # it grows: lines stay lines
+        assert found.max() > 150 and found.min() == 0
+
+
+@pytest.mark.parametrize("name, header", [("Manifest.CSV", "File,Model"), ("manifest.csv", "MODEL,File")])
+def test_manifests_in_other_spellings(helper, tmp_path, name, header):
+    lines = write_folder(tmp_path)[1:]
+    if header.startswith("MODEL"):
+        lines = [",".join(reversed(line.split(","))) for line in lines]
+    (tmp_path / name).write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    data = helper.load_vehicles(tmp_path, 16, "toy")
+    assert data.test.groups[4] == "car model 1" and data.note == "car models from manifest.csv"
+    (tmp_path / name).write_text("\n".join(["path,model", *lines]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no column 'file'; it should have file and model"):
+        helper.load_vehicles(tmp_path, 16, "toy")
+
+
+def test_a_class_may_be_called_train(helper, tmp_path):
+    write_folder(tmp_path, classes=("bus", "train"))
+    (tmp_path / "test" / "train" / ".ipynb_checkpoints").mkdir()
+    data = helper.load_vehicles(tmp_path / "test", 16, "toy")
+    assert data.classes == ["bus", "train"] and data.counts() == {"train": 6, "test": 0}
+
+
+def test_parts_without_classes_are_no_classes(helper, tmp_path):
+    write_folder(tmp_path, classes=("train", "test"))
+    with pytest.raises(DataError, match=r"train: no class folders; it should hold a folder for each class"):
+        helper.load_vehicles(tmp_path / "train", 16, "toy")
+    (tmp_path / "train").rename(tmp_path / "Train")
+    with pytest.raises(DataError, match=r"Train: rename it, train in small letters"):
+        helper.load_vehicles(tmp_path, 16, "toy")
+
+
+def test_manifests_that_leave_a_choice(helper, tmp_path):
+    write_folder(tmp_path, models=True)
+    (tmp_path / "manifest.csv").write_text("file,Model,model\na,b,c\n", encoding="utf-8")
+    with pytest.raises(DataError, match="two columns differ by capital letters alone"):
+        helper.load_vehicles(tmp_path, 16, "toy")
+    (tmp_path / "MANIFEST.csv").write_text("file,model\na,b\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"MANIFEST.csv: manifest.csv lies beside it; keep one"):
+        helper.load_vehicles(tmp_path, 16, "toy")
+
+
+def test_a_third_folder_is_named(helper, tmp_path):
+    write_folder(tmp_path)
+    shutil.copytree(tmp_path / "test", tmp_path / "valid")
+    assert "valid" in helper.load_vehicles(tmp_path, 16, "toy").note
+
+
 @needs("vehicles")
 @pytest.mark.parametrize("place, classes, counts", [(".", 7, (784, 224)), ("tiny_cctv", 6, (720, 240))])
 def test_real_pictures(helper, place, classes, counts):
@@ -203,6 +273,92 @@ def test_whole_groups_go_to_one_side(room, helper):
     assert set(part.labels[~train]) == set(range(8))
 
 
+def toy_study(room, n=60, classes=3, models=12, seed=0):
+    """A Study of noise: the labels follow from the model, a quarter of the models is for testing alone."""
+    rng = np.random.default_rng(seed)
+    model = rng.permutation(np.arange(n) % models)
+    images = rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
+    train = (model % 4 != 3) & (rng.random(n) < 0.8)
+    return room.Study(images, model % classes, np.array([f"model {m}" for m in model]), train, np.arange(n))
+
+
+def test_folds_keep_groups_and_do_not_look_at_test_labels(room, start):
+    start("tiny")
+    study = toy_study(room)
+    folds = room.fold_numbers(study, study.models)
+    assert set(folds) == {0, 1, 2} and all(len(set(folds[study.models == m])) == 1 for m in set(study.models))
+    other = np.where(study.train, study.labels, (study.labels + 1) % 3)
+    assert np.array_equal(folds, room.fold_numbers(study._replace(labels=other), study.models))
+    for k in range(3):
+        share = np.bincount(folds[study.train & (study.labels == k)], minlength=3)
+        assert share.min() > 0, "each fold has each class"
+    far = np.flatnonzero(~np.isin(study.models, study.models[study.train]))
+    assert len(set(folds[far])) > 1, "test models that training does not know are spread by chance"
+    alone = np.where(study.labels == 2, "one model", study.models)
+    with pytest.raises(LabError, match=r"folds=3: all pictures of class 2 .from 0. are in one fold"):
+        room.fold_numbers(study, alone)
+
+
+def test_copies_join_their_car_models(room, start):
+    start("tiny")
+    study = toy_study(room, 240, models=24)
+    groups = room.model_groups(study)
+    assert len(set(groups)) == 24 and all(len(set(groups[study.models == m])) == 1 for m in set(study.models))
+    first, second = (np.flatnonzero(study.models == f"model {m}")[0] for m in (0, 3))
+    copies = study.copies.copy()
+    copies[second] = copies[first]
+    joined = room.model_groups(study._replace(copies=copies))
+    assert len(set(joined)) == 23 and joined[first] == joined[second]
+    assert room.model_groups(study._replace(models=np.arange(240).astype(str))) is None, "each picture a model: unknown"
+    assert room.model_groups(study._replace(models=study.labels.astype(str))) is None, "one model a class"
+
+
+def test_an_own_set_is_split_with_copies_on_one_side(room, helper, start, capsys):
+    start("tiny")
+    part = helper.make_vehicles(6, 6, 0, 48)
+    twice = helper.Part(*(np.concatenate([array, array]) for array in part))
+    data = helper.Vehicles("toy", "real", helper.CLASSES, twice, twice.take(slice(0, 0)))
+    study = room.make_study(data)
+    assert len(study.labels) == 96 and 0 < (~study.train).sum() < 48
+    assert np.array_equal(study.train[:48], study.train[48:]) and np.array_equal(study.copies[:48], study.copies[48:])
+    assert len(set(study.copies)) == 48 and "48 copies, 0 training pictures dropped" in capsys.readouterr().out
+    other = twice._replace(labels=np.concatenate([part.labels, (part.labels + 1) % 8]))
+    room.make_study(helper.Vehicles("toy", "real", helper.CLASSES, other, twice.take(slice(0, 0))))
+    assert "copies of one picture in several classes" in capsys.readouterr().out
+    few = helper.make_vehicles(4, 4, 0, 48)
+    with pytest.raises(LabError, match="toy: class sedan has 4 pictures that are no copies of each other"):
+        room.make_study(helper.Vehicles("toy", "real", helper.CLASSES, few, few.take(slice(0, 0))))
+
+
+def test_mirror_images_are_copies(room, helper, start):
+    start("tiny")
+    images = helper.make_vehicles(1, 1, 0, 48).images
+    together = np.concatenate([images, images[[2, 5], :, ::-1]])
+    groups = room.copies_of(together)
+    assert groups[8] == groups[2] and groups[9] == groups[5] and len(set(groups)) == 8
+    data = helper.Vehicles("toy", "embedded", list("abcdefgh"), helper.Part(images, np.arange(8), np.arange(8)),
+                           helper.Part(images[[2], :, ::-1], np.array([2]), np.array([8])))  # fmt: skip
+    study = room.make_study(data)
+    assert len(study.labels) == 8 and study.train.sum() == 7 and 2 not in study.labels[study.train]
+
+
+def test_models_are_seen_where_another_fold_has_them(room):
+    models, fold = np.array(list("aaabbc")), np.array([0, 0, 1, 2, 2, 1])
+    study = room.Study(None, None, models, np.array([1, 1, 0, 1, 1, 0], bool), None)
+    assert room.model_was_seen(study, fold).tolist() == [False, False, True, False, False, False]
+    study = study._replace(train=np.ones(6, bool))
+    assert room.model_was_seen(study, fold).tolist() == [True, True, True, False, False, False]
+
+
+def test_few_pictures_are_of_each_class_and_for_training(room):
+    study = toy_study(room, 120)
+    few = room.draw_few(study, 4, 0)
+    assert study.train[few].all() and np.bincount(study.labels[few]).tolist() == [4, 4, 4]
+    assert len(set(few)) == 12 and np.all(np.diff(few) > 0)
+    assert not np.array_equal(few, room.draw_few(study, 4, 1)) and np.array_equal(few, room.draw_few(study, 4, 0))
+    assert len(room.draw_few(study, 1000, 0)) == study.train.sum()
+
+
 def test_pictures_as_numbers(helper):
     images = np.zeros((2, 8, 8, 3), np.uint8)
     images[0, :, 4:] = (255, 0, 0)
@@ -212,13 +368,44 @@ def test_pictures_as_numbers(helper):
     assert colours.shape == (2, 64) and colours[0, 0] == 0.5 and colours[0, 48] == 0.5 and colours[1, 0] == 1
 
 
-def test_crops_and_copies_stay_pictures(helper):
-    images = helper.make_vehicles(1, 1, 0, 32).images
-    for make, near in ((helper.random_crops, False), (helper.near_copies, True)):
-        first, again = (make(images, np.random.default_rng(0)) for _ in range(2))
-        assert first.shape == images.shape and first.dtype == np.uint8 and np.array_equal(first, again)
-        correlation = np.mean([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(images, first)])
-        assert (correlation > 0.8) if near else (correlation < 0.95)
+def alike(first, second):
+    """Correlation of pictures, pair by pair: (N,)."""
+    return np.array([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(first, second)])
+
+
+def test_crops_and_copies_are_of_the_same_pictures(helper):
+    images = helper.make_vehicles(2, 2, 0, 48).images
+    others = alike(images, np.roll(images, 1, axis=0)).mean()
+    crops, copies = (make(images, np.random.default_rng(0)) for make in (helper.random_crops, helper.near_copies))
+    for make, made in ((helper.random_crops, crops), (helper.near_copies, copies)):
+        assert made.shape == images.shape and made.dtype == np.uint8
+        assert np.array_equal(made, make(images, np.random.default_rng(0)))
+        assert not np.array_equal(made, make(images, np.random.default_rng(1)))
+    assert others + 0.1 < alike(images, crops).mean() < 0.95 < alike(images, copies).mean() < 0.9999
+
+
+def test_crops_have_the_area_they_say(helper):
+    """A picture whose red is its column and whose green is its row tells what was cut."""
+    ramp = np.zeros((100, 100, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = 2 * np.arange(100), 2 * np.arange(100)[:, None]
+    for smallest in (0.98, 0.7):
+        rng, shares = np.random.default_rng(0), []
+        for _ in range(100):
+            found = helper._cropped(ramp, rng, smallest, 0.0)
+            width, height = (np.ptp(found[..., channel]) / 2 + 1 for channel in (0, 1))
+            shares.append(width * height / 100**2)
+        assert smallest - 0.02 < min(shares) < smallest + 0.1 * (1 - smallest) + 0.02 and max(shares) > 0.98
+
+
+def test_models_of_a_kind_differ_and_their_pictures_too(helper):
+    rng = np.random.default_rng(0)
+    first, second = (helper.draw_model(rng, "sedan") for _ in range(2))
+    assert np.abs(first["body"] - second["body"]).max() > 0.5 and first["stretch"] != second["stretch"]
+    same = [helper.draw_vehicle(np.random.default_rng(1), model, 32) for model in (first, first, second)]
+    assert np.array_equal(same[0], same[1]) and not np.array_equal(same[0], same[2])
+    part = helper.make_vehicles(6, 2, 0, 32)
+    own = part.images[part.groups == part.groups[0]]
+    assert len(own) == 3 and not np.array_equal(own[0], own[1])
 
 
 # ---------------------------------------------------------------- settings
@@ -254,9 +441,11 @@ def test_what_does_not_fit_the_pictures(room, helper, start):
     train = np.arange(len(labels)) < len(data.train.labels)
     fits = partial(helper.check_fit, cfg, data)
     fits(labels, train, np.arange(len(labels)))
+    with pytest.raises(DataError, match="the test part has one picture of class motorcycle; an interval needs two"):
+        fits(labels, train, np.where(~train & (labels == 7), 1000, np.arange(len(labels))))
     with pytest.raises(DataError, match="the test part has no picture of class motorcycle"):
         fits(labels, train | (labels == 7), np.arange(len(labels)))
-    copies = np.where(labels == 0, 0, np.arange(len(labels)))
+    copies = np.where(train & (labels == 0), 0, np.arange(len(labels)))
     with pytest.raises(DataError, match=r"class sedan has 1 training pictures that are no copies .* folds=5 needs 10"):
         fits(labels, train, copies)
     with pytest.raises(LabError, match=r"amounts=.* the smallest class of drawn vehicles has 24"):
@@ -266,97 +455,10 @@ def test_what_does_not_fit_the_pictures(room, helper, start):
 # ---------------------------------------------------------------- networks
 
 
-@pytest.mark.parametrize(
-    "name", ["vgg16", "alexnet", "squeezenet1_1", "mobilenet_v2", "resnet50", "efficientnet_lite0"]
-)
-def test_stages_are_the_network(room, name):
-    """What the chain gives goes through the classifier of the library's network to the library's answer."""
-    torch.manual_seed(0)
-    net = room.SOURCES[name].build(weights=None).eval()
-    stages, x = room.stages_of(net), torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        maps, whole = stages(x), net(x)
-        if name in ("vgg16", "alexnet"):
-            own = net.classifier(net.avgpool(maps).flatten(1))
-        elif name == "squeezenet1_1":
-            own = net.classifier(maps).flatten(1)
-        elif name == "mobilenet_v2":
-            own = net.classifier(maps.mean((2, 3)))
-        else:
-            own = (net.fc if name == "resnet50" else net.classifier)(maps.mean((2, 3)))
-    assert torch.allclose(own, whole, atol=1e-4)
-    assert max(room.SOURCES[name].taps.values()) == len(stages)
-
-
-def test_tokens_are_those_of_the_vit(room):
-    torch.manual_seed(0)
-    net, x = room.SOURCES["vit_tiny"].build(weights=None).eval(), torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.allclose(room.stages_of(net)(x), net.forward_features(x), atol=1e-5)
-    assert room.SOURCES["vit_tiny"].taps["norm"] == len(room.stages_of(net))
-
-
-def alexnet_weights(folder, change=lambda state: None):
-    torch.manual_seed(1)
-    import torchvision
-
-    state = torchvision.models.alexnet(weights=None).features.state_dict()
-    state = {f"features.{name}": value.half() for name, value in state.items()}
-    change(state)
-    save_file(state, folder / "alexnet_features.safetensors")
-    return state
-
-
-def test_weights_are_loaded(room, tmp_path):
-    state = alexnet_weights(tmp_path)
-    stages = room.build_source("alexnet", tmp_path)
-    assert torch.equal(stages[0].weight, state["features.0.weight"].float()) and not stages.training
-    assert not torch.equal(room.build_source("alexnet")[0].weight, stages[0].weight)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda state: state.pop("features.0.bias"), "0.bias does not fit: the network has .64,., the file None"),
-        (lambda state: state.update({"features.0.bias": torch.zeros(3)}), "0.bias does not fit"),
-        (
-            lambda state: state.update({"features.99.bias": torch.zeros(3)}),
-            "99.bias does not fit: the network has None",
-        ),
-    ],
-)
-def test_weights_that_do_not_fit(room, tmp_path, change, words):
-    alexnet_weights(tmp_path, change)
-    with pytest.raises(DataError, match=rf"alexnet_features.safetensors: {words}"):
-        room.build_source("alexnet", tmp_path)
-
-
-def test_damaged_and_missing_weights(room, tmp_path):
-    with pytest.raises(DataError, match=r"vgg16_features.safetensors: no such file"):
-        room.build_source("vgg16", tmp_path)
-    (tmp_path / "resnet50_v1_pruned_int8.safetensors.xz").write_bytes(lzma.compress(b"nothing"))
-    with pytest.raises(DataError, match="not a readable safetensors file"):
-        room.build_source("resnet50", tmp_path)
-
-
-@needs("imagenet-val")
-def test_real_weights_know_imagenet(room):
-    """The stages and the library's classifier name pictures of ImageNet: nothing is lost on the way."""
-    import cv2
-    import timm
-
-    from nndl import files
-
-    net = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    state = files.load_weights(REAL / "weights" / "efficientnet_lite0.safetensors")
-    net.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
-    stages = room.build_source("efficientnet_lite0", REAL / "weights")
-    images, labels = files.labelled_pictures(REAL / "imagenet-val", 224)[:2]
-    pictures = np.stack([cv2.resize(image, (224, 224)) for image in images[:40]])
-    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with torch.no_grad():
-        right = (net.classifier(stages(x).mean((2, 3))).argmax(1).numpy() == np.asarray(labels[:40])).mean()
-    assert right > 0.5
+@pytest.mark.parametrize("name", list(networks.NETWORKS))
+def test_layers_are_those_of_the_chain(room, name):
+    source, stages = room.SOURCES[name], networks.stages_of(networks.build(name))
+    assert max(source.taps.values()) == len(stages) and 0 < source.frozen < len(stages)
 
 
 # ---------------------------------------------------------------- features on disk, trainings
@@ -404,6 +506,101 @@ def test_training_goes_on_where_it_was(room, start, helper, monkeypatch):
     _, again, resumed = once()
     assert saved == [40] and len(resumed) == 40 and np.allclose(losses, resumed)
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
+
+
+def small_training(room, helper, lr=1e-3, first=0, data=0, turn=0, seed=0):
+    images, labels = helper.make_things(32, data, 16)
+    torch.manual_seed(first)
+    model = room.Classifier(room.cnn_stages(8), 64, 16)
+    recipe = room.Recipe(2, lr, 8)
+    return room.train("small", model, room.Pictures(images, 16), (labels + turn) % 16, np.arange(24), recipe, seed)
+
+
+def test_other_initial_weights_are_another_training(room, start, helper):
+    run = start("tiny")
+    small_training(room, helper)
+    small_training(room, helper)
+    assert len(list((run.folder / "state").iterdir())) == 1
+    for number, other in enumerate((dict(first=1), dict(data=1), dict(turn=1), dict(seed=1), dict(lr=2e-3)), 2):
+        small_training(room, helper, **other)
+        assert len(list((run.folder / "state").iterdir())) == number, f"{other} is not another training"
+
+
+def test_epochs_are_drawn_anew(room, start, helper, monkeypatch):
+    start("tiny")
+    orders = []
+    monkeypatch.setattr(
+        room, "train_epoch", lambda model, average, draw, labels, order, *_: orders.append(order) or 1.0
+    )
+    small_training(room, helper)
+    small_training(room, helper, seed=1)
+    assert len({tuple(order.tolist()) for order in orders}) == 4 and all(len(set(o.tolist())) == 24 for o in orders)
+
+
+def test_a_picture_and_its_mirror_image_get_the_same_answer(room, helper, start):
+    start("tiny")
+    images, _ = helper.make_things(16, 0, 16)
+    torch.manual_seed(0)
+    model, every = room.Classifier(room.cnn_stages(8), 64, 16), np.arange(16)
+    plain, turned = (
+        room.answers(model, room.Pictures(part, 16), every) for part in (images, images[:, :, ::-1].copy())
+    )
+    assert np.allclose(plain, turned, atol=1e-5) and np.ptp(plain) > 1e-3
+    maps = np.random.default_rng(0).normal(size=(2, 16, 4, 3, 3)).astype(np.float32)
+    head = room.Classifier(torch.nn.Identity(), 4, 16)
+    both, swapped, first = (room.answers(head, room.Maps(maps[order]), every) for order in ([0, 1], [1, 0], [0, 0]))
+    assert np.allclose(both, swapped, atol=1e-5) and not np.allclose(both, first, atol=1e-3)
+
+
+def test_mirrored_features_are_asked_too(room, start):
+    start("tiny")
+    rng, labels = np.random.default_rng(0), np.arange(40) % 2
+    views = (rng.normal(size=(2, 40, 6)) + labels[None, :, None]).astype(np.float16)
+    both, swapped, first = (
+        room.feature_line([views[order]], labels, room.svm)(np.arange(30), np.arange(30, 40))
+        for order in ([0, 1], [1, 0], [0, 0])
+    )
+    assert np.allclose(both, swapped, atol=1e-2) and not np.allclose(both, first, atol=5e-2)
+
+
+def test_lines_are_kept_and_the_test_part_has_no_say(room, start):
+    """try_line, validated, by_fold and probabilities on a toy set."""
+    start("tiny")
+    study = toy_study(room, 120)
+    names = dict(studies={"toy": study}, folds={"toy": room.fold_numbers(study, study.copies)}, model_folds={},
+                 oof={"toy": {}}, test={"toy": {}}, by_model={"toy": {}})  # fmt: skip
+    vars(room).update(names)
+    x = np.eye(3)[study.labels] + np.random.default_rng(0).normal(0, 0.8, (120, 3))
+    room.try_line("toy", "svm", room.plain_line(x, study.labels, room.plain_svm), unseen=True)
+    assert room.oof["toy"]["svm"].shape == (120, 3) and len(room.test["toy"]["svm"]) == (~study.train).sum()
+    folds = room.by_fold("toy", "svm")
+    assert 40 < room.validated("toy", "svm") < 100 and len(folds) == 3 and folds.min() <= room.validated("toy", "svm")
+    before = room.probabilities("toy", "svm", room.test)
+    assert np.allclose(before.sum(1), 1)
+    labels = np.where(study.train, study.labels, (study.labels + 1) % 3)
+    room.studies["toy"] = study._replace(labels=labels)
+    assert np.array_equal(before, room.probabilities("toy", "svm", room.test))
+    with pytest.raises(LabError, match="toy, broken: some scores are not finite"):
+        room.try_line("toy", "broken", lambda fit, ask: np.full((len(ask), 3), np.nan))
+
+
+def test_a_training_that_diverges_is_no_chance_result(room, start, helper):
+    start("tiny")
+    with pytest.raises(LabError, match=r"small: the loss is nan after \d epochs; a smaller lr may help"):
+        small_training(room, helper, lr=1e30)
+
+
+def test_the_head_learns_faster_where_the_recipe_says_so(room, start, helper):
+    """With a rate of zero for the stages, only the head moves."""
+    start("tiny")
+    images, labels = helper.make_things(32, 0, 16)
+    torch.manual_seed(0)
+    model = room.Classifier(room.cnn_stages(8), 64, 16)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    recipe = room.Recipe(1, 1e-12, 8, head_lr=1e10)
+    trained = room.train("head", model, room.Pictures(images, 16), labels, np.arange(32), recipe, 0)[0]
+    for name, value in trained.named_parameters():
+        assert torch.allclose(value, before[name], atol=1e-6) != name.startswith("head"), name
 
 
 def test_frozen_stages_keep_their_statistics(room):

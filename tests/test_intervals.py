@@ -63,6 +63,87 @@ def test_coverage_of_grouped_proportions(p, units, alike):
     assert coverage(lambda rng: intervals.over_items(draw(rng)[0]), p) < 88
 
 
+# ---------------------------------------------------------------- means over classes
+
+
+RECALLS, SIZES = np.array([0.95, 0.7, 0.5]), np.array([150, 40, 20])
+
+
+def answers(rng, seeds=None, alike=1):
+    """Right and wrong of three classes of unequal size; `alike`: so many items in a row share their fate."""
+    classes = np.repeat(np.arange(3), SIZES)
+    shape = (len(classes) // alike,) if seeds is None else (seeds, len(classes) // alike)
+    right = 100.0 * (rng.random(shape) < RECALLS[classes[::alike]])
+    return np.repeat(right, alike, axis=-1), classes
+
+
+def test_a_mean_over_classes_is_macro_recall():
+    right, classes = answers(np.random.default_rng(1))
+    got = intervals.over_items(right, classes=classes)
+    assert got["value"] == pytest.approx(np.mean([right[classes == k].mean() for k in range(3)]))
+    assert got["n"] == SIZES.sum() and "classes weighted equally" in got["interval"]
+    even = np.arange(60) % 3  # classes of equal size, equally good: little else than Wilson's own interval
+    same = np.tile([100.0] * 12 + [0.0] * 3, 4)
+    plain, mean = intervals.over_items(same), intervals.over_items(same, classes=even)
+    assert mean["value"] == plain["value"] == 80 and abs(mean["low"] - plain["low"]) < 0.6
+
+
+def test_coverage_of_a_mean_over_classes():
+    truth = 100 * RECALLS.mean()
+
+    def draw(rng, **options):
+        right, classes = answers(rng, **options)
+        return dict(scores=right, classes=classes)
+
+    assert 92 <= coverage(lambda rng: intervals.over_items(**draw(rng)), truth) <= 98
+    groups = np.arange(210) // 5  # four of them in the small class
+    assert 90 < coverage(lambda rng: intervals.over_items(**draw(rng, alike=5), groups=groups), truth) < 99
+    assert coverage(lambda rng: intervals.over_items(**draw(rng, alike=5)), truth) < 80
+    assert 93 <= coverage(lambda rng: intervals.over_seeds_and_items(**draw(rng, seeds=3)), truth) <= 100
+
+
+@pytest.mark.parametrize("large", [2, 3, 5])
+def test_coverage_where_a_class_has_few_large_units(large):
+    """Forty units of two items, and a few of thirty whose items share their fate: these may all agree by chance."""
+    groups = np.concatenate([np.repeat(np.arange(40), 2), 40 + np.repeat(np.arange(large), 30)])
+    classes = (groups >= 40).astype(int)
+
+    def draw(rng):
+        right = (rng.random(40 + large) < 0.8)[groups]
+        return intervals.over_items(right.astype(float), groups, classes=classes)
+
+    assert 92 <= coverage(draw, 0.8) <= 100
+
+
+def test_coverage_of_a_difference_of_means_over_classes():
+    """The other classifier turns a fifth of the answers of the small class around, and no other."""
+    change = 100 / 3 * 0.2 * (1 - 2 * RECALLS[2])
+
+    def draw(rng):
+        right, classes = answers(rng)
+        turned = (classes == 2) & (rng.random(len(classes)) < 0.2)
+        other = np.where(turned, 100 - right, right)
+        return intervals.difference(other, right, classes=classes)
+
+    assert 93 <= coverage(draw, change) <= 100
+
+
+def test_all_right_in_a_class_of_two_is_not_certain():
+    classes = np.repeat([0, 1, 2], [40, 8, 2])
+    got = intervals.over_items(np.full(50, 100.0), classes=classes)
+    same = intervals.difference(np.full(50, 100.0), np.full(50, 100.0), classes=classes)
+    assert got["high"] == 100 and 70 < got["low"] < 82, "worth 9 / (1/40 + 1/8 + 1/2) = 13.8 items"
+    assert -25 < same["low"] < -10 and 10 < same["high"] < 25
+    with pytest.raises(ValueError, match="class 2 has a single unit"):
+        intervals.over_items(np.full(49, 100.0), classes=classes[:49])
+    with pytest.raises(ValueError, match=r"classes of shape \(3,\), 0 missing, for 50 items"):
+        intervals.over_items(np.full(50, 100.0), classes=classes[:3])
+    with pytest.raises(ValueError, match="1 missing"):
+        intervals.over_items(np.full(50, 100.0), classes=np.where(np.arange(50) == 3, np.nan, classes))
+    assert intervals.over_items(np.zeros(50), classes=classes)["interval"] == "no spread, test items"
+    assert intervals.over_items(np.zeros(50), classes=classes, full=100)["high"] > 15
+
+
 # ---------------------------------------------------------------- means of items
 
 
