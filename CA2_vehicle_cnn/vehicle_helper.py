@@ -433,7 +433,7 @@ def check_fit(cfg, data, labels, train, copies):
 def show_pictures(images, titles, columns, title):
     """A grid of pictures with a title each."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.1 * columns, 1.25 * rows + 0.3), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.1 * columns, 1.45 * rows + 0.3), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, text in zip(axes.flat, images, titles, strict=False):
@@ -445,13 +445,14 @@ def show_pictures(images, titles, columns, title):
 
 def show_lines(curves, title, xlabel, ylabel, diagonal=False):
     """Lines {name: (x, y)}, with points where they are few; `diagonal` adds the line y = x."""
-    figure, axis = plt.subplots(figsize=(6.4, 3.6))
+    figure, axis = plt.subplots(figsize=(9.0 if len(curves) > 4 else 6.4, 3.6))
     if diagonal:
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":")
     for (name, (x, y)), colour, dash in zip(curves.items(), cycle(COLOURS), cycle(("-", "--", "-.", ":"))):
         axis.plot(x, y, dash, color=colour, label=name, marker="o" if len(x) < 15 else None, markersize=4)
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    axis.legend(frameon=False, fontsize=8)
+    many = len(curves) > 4  # beside the axes, where a legend would lie on the lines
+    axis.legend(frameon=False, fontsize=8, **(dict(loc="center left", bbox_to_anchor=(1, 0.5)) if many else {}))
     finish(figure)
 
 

@@ -416,7 +416,7 @@ def test_models_of_a_kind_differ_and_their_pictures_too(helper):
     [
         ("width=0", "width=0: at least 1"),
         ("batch_size=1", "batch_size=1: at least 2"),
-        ("limit=3", "limit=3: 0 .all., or 10"),
+        ("limit=3", "limit=3: 0 .all., or 6"),
         ("drawn=4;2", "drawn="),
         ("lr=0.0", "lr=0.0: between 0 and 1"),
         ("tune_lr=2.0", "tune_lr=2.0: between 0 and 1"),
@@ -446,7 +446,7 @@ def test_what_does_not_fit_the_pictures(room, helper, start):
     with pytest.raises(DataError, match="the test part has no picture of class motorcycle"):
         fits(labels, train | (labels == 7), np.arange(len(labels)))
     copies = np.where(train & (labels == 0), 0, np.arange(len(labels)))
-    with pytest.raises(DataError, match=r"class sedan has 1 training pictures that are no copies .* folds=5 needs 10"):
+    with pytest.raises(DataError, match=r"class sedan has 1 training pictures that are no copies .* folds=3 needs 6"):
         fits(labels, train, copies)
     with pytest.raises(LabError, match=r"amounts=.* the smallest class of drawn vehicles has 24"):
         helper.check_fit(start("demo", "amounts=(5, 25)").cfg, data, labels, train, np.arange(len(labels)))

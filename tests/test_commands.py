@@ -394,7 +394,7 @@ def test_exported_room_runs_without_the_package(tmp_path):
     export.export("CA5_vit", tmp_path / "out")
     room = tmp_path / "out" / "CA5_vit"
     assert sorted(path.name for path in (room / "nndl").iterdir()) == [
-        "__init__.py", "exercises.py", "files.py", "homework.py", "intervals.py", "lab.py", "machine.py",
+        "__init__.py", "exercises.py", "figures.py", "files.py", "homework.py", "intervals.py", "lab.py", "machine.py",
         "notebooks.py", "record.schema.json", "records.py", "settings.py", "source.py",
     ]  # fmt: skip
     assert "-e " not in (room / "requirements.txt").read_text(encoding="utf-8")
