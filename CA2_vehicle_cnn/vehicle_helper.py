@@ -344,7 +344,7 @@ def colour_histograms(images, bins=4):
     return np.stack([np.bincount(part.ravel(), minlength=bins**3) / part.size for part in index])
 
 
-def _cropped(image, rng, smallest, light):
+def cropped(image, rng, smallest, light):
     """A random part of a picture, of at least this share of its area, brought to the same size, in other light."""
     size = len(image)
     share = rng.uniform(smallest, 1)
@@ -357,12 +357,12 @@ def _cropped(image, rng, smallest, light):
 
 def random_crops(images, rng):
     """One random crop of each picture, of 70 to 100 % of its area, in other light. uint8 -> uint8, same shape."""
-    return np.stack([_cropped(image, rng, 0.7, 0.25).clip(0, 255).astype(np.uint8) for image in images])
+    return np.stack([cropped(image, rng, 0.7, 0.25).clip(0, 255).astype(np.uint8) for image in images])
 
 
 def near_copies(images, rng):
     """A copy of each picture as the web makes them: cut by up to 2 % of its area, in other light, with noise."""
-    noisy = [_cropped(image, rng, 0.98, 0.08) + rng.normal(0, 2, image.shape) for image in images]
+    noisy = [cropped(image, rng, 0.98, 0.08) + rng.normal(0, 2, image.shape) for image in images]
     return np.stack(noisy).clip(0, 255).astype(np.uint8)
 
 

@@ -104,9 +104,9 @@ def swapped(pair):
 def load_embedded(size=16, seed=0):
     """scikit-learn's digits, and other ones of them over scikit-learn's two sample photographs.
 
-    1,797 digits of 8 x 8, enlarged: half of them for training (of these half are the source's, half the target's), a
-    tenth for choosing, the others for testing, of which both domains show the same ones. Test crops come from the right
-    third of the photographs, training crops from the left two.
+    1,797 digits of 8 x 8, enlarged: 600 are the source's, 180 are held for choosing, 600 others are the target's; the
+    417 that are left are the test part, the same ones in both domains. Test crops come from the right third of the
+    photographs, training crops from the left two.
     """
     digits = load_digits()
     images = np.stack([cv2.resize(np.uint8(image * 255 / 16), (size, size), interpolation=cv2.INTER_LINEAR)

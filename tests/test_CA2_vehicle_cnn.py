@@ -391,7 +391,7 @@ def test_crops_have_the_area_they_say(helper):
     for smallest in (0.98, 0.7):
         rng, shares = np.random.default_rng(0), []
         for _ in range(100):
-            found = helper._cropped(ramp, rng, smallest, 0.0)
+            found = helper.cropped(ramp, rng, smallest, 0.0)
             width, height = (np.ptp(found[..., channel]) / 2 + 1 for channel in (0, 1))
             shares.append(width * height / 100**2)
         assert smallest - 0.02 < min(shares) < smallest + 0.1 * (1 - smallest) + 0.02 and max(shares) > 0.98
@@ -487,7 +487,7 @@ def test_training_goes_on_where_it_was(room, start, helper, monkeypatch):
 
     def once():
         torch.manual_seed(0)
-        model = room.Classifier(room.cnn_stages(2), 16, 16)
+        model = room.Classifier(room.cnn_stages(8), 64, 16)
         return room.train("small", model, room.Pictures(images, 16), labels, np.arange(24), recipe, 0)
 
     run = start("tiny")
@@ -584,6 +584,21 @@ def test_lines_are_kept_and_the_test_part_has_no_say(room, start):
         room.try_line("toy", "broken", lambda fit, ask: np.full((len(ask), 3), np.nan))
 
 
+def test_the_two_lines_of_the_cnn_are_trained_once(room, helper, start, monkeypatch):
+    cfg = start("tiny").cfg
+    images, labels = helper.make_things(32, 0, 32)
+    study, trainings, train = room.Study(images, labels, None, None, None), [], room.train
+    names = dict(studies={"toy": study}, sets={"toy": helper.Vehicles("toy", "embedded", list(range(16)), None, None)},
+                 cnn_inputs={"toy": room.Pictures(images, 32)}, losses_of={})  # fmt: skip
+    vars(room).update(names)
+    monkeypatch.setattr(room, "train", lambda *given: trainings.append(given) or train(*given))
+    lines, fit, ask = room.cnn_lines("toy", room.Recipe(2, cfg.lr, 8)), np.arange(24), np.arange(24, 32)
+    last, averaged = (line(fit, ask) for line in lines.values())
+    assert len(trainings) == 1 and last.shape == (8, 16) and not np.allclose(last, averaged)
+    lines["CNN"](np.arange(8, 32), np.arange(8))
+    assert len(trainings) == 2, "other pictures are another training"
+
+
 def test_a_training_that_diverges_is_no_chance_result(room, start, helper):
     start("tiny")
     with pytest.raises(LabError, match=r"small: the loss is nan after \d epochs; a smaller lr may help"):
@@ -604,11 +619,11 @@ def test_the_head_learns_faster_where_the_recipe_says_so(room, start, helper):
 
 
 def test_frozen_stages_keep_their_statistics(room):
-    model = room.Classifier(room.cnn_stages(2), 16, 3, pretrained=True).train()
+    model = room.Classifier(room.cnn_stages(8), 64, 3, pretrained=True).train()
     before = model.stages[1].first[1].running_mean.clone()
     model(torch.randn(4, 3, 32, 32))
     assert torch.equal(model.stages[1].first[1].running_mean, before) and model.head.dropout.training
-    model = room.Classifier(room.cnn_stages(2), 16, 3).train()
+    model = room.Classifier(room.cnn_stages(8), 64, 3).train()
     model(torch.randn(4, 3, 32, 32))
     assert not torch.equal(model.stages[1].first[1].running_mean, before)
 

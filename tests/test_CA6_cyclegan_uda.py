@@ -179,7 +179,7 @@ def test_strays_beside_photographs_are_named(helper, real):
 @needs("mnist")
 @needs("bsds500")
 def test_mnist_m_is_the_same_bit_for_bit(helper):
-    """The checksum holds for these photographs (half size, quality 85) as this OpenCV decodes them."""
+    """The checksum holds for these photographs (half size, quality 85) as this Pillow decodes them."""
     pair = helper.load_mnist_pair(REAL / "mnist", REAL / "bsds500", limit=500)
     assert pair.note.endswith("with 200 and 200 photographs")
     assert checksum([pair.unlabelled, pair.target_test.images]) == "d30a4edec52d5d8b"

@@ -88,6 +88,15 @@ def test_a_mean_over_classes_is_macro_recall():
     assert mean["value"] == plain["value"] == 80 and abs(mean["low"] - plain["low"]) < 0.6
 
 
+def test_the_variance_of_a_mean_over_classes():
+    """Classes of two and three: (s1^2 / 2 + s2^2 / 3) / 4 with s1^2 = 2, s2^2 = 9; Welch's degrees of freedom."""
+    mean, variance, free, units, items, worth = intervals.by_class(np.array([1.0, 3, 2, 5, 8]), None, [0, 0, 1, 1, 1])
+    assert (mean, variance, units) == (pytest.approx(3.5), pytest.approx(1.0), 5)
+    assert free == pytest.approx((1 + 3) ** 2 / (1**2 / 1 + 3**2 / 2)) and items == worth == pytest.approx(
+        4 / (1 / 2 + 1 / 3)
+    )
+
+
 def test_coverage_of_a_mean_over_classes():
     truth = 100 * RECALLS.mean()
 

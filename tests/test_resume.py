@@ -230,6 +230,15 @@ def test_state_of_another_config_is_not_used_and_stays():
     assert small_training({"width": 8}, 2)[0] == 2
 
 
+def test_state_of_another_precision_is_not_used(monkeypatch):
+    small_training({}, 2)
+    accelerator = type(lab.start(SETTINGS).accelerator)
+    with monkeypatch.context() as other:  # one process knows one precision, so it is only said to be another
+        other.setattr(accelerator, "mixed_precision", "bf16")
+        assert small_training({}, 1)[0] == 0
+    assert small_training({}, 2)[0] == 2
+
+
 def test_only_the_last_whole_state_is_kept(room):
     small_training({}, 3)
     (state,) = (room / "runs" / "demo" / "state").iterdir()
