@@ -59,15 +59,17 @@ class Tokens(nn.Module):
 
 
 def stages_of(net):
-    """A network without its classifier as a chain of stages, nn.Sequential."""
+    """A network without its classifier as a chain of stages, nn.Sequential, in evaluation mode as a whole."""
     if hasattr(net, "features"):  # VGG, AlexNet, SqueezeNet, MobileNetV2
-        return nn.Sequential(*net.features)
-    if hasattr(net, "layer4"):
+        stages = net.features
+    elif hasattr(net, "layer4"):
         stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        return nn.Sequential(stem, *net.layer1, *net.layer2, *net.layer3, *net.layer4)
-    if hasattr(net, "conv_stem"):
-        return nn.Sequential(nn.Sequential(net.conv_stem, net.bn1), *net.blocks, nn.Sequential(net.conv_head, net.bn2))
-    return nn.Sequential(Tokens(net), *net.blocks, net.norm)
+        stages = (stem, *net.layer1, *net.layer2, *net.layer3, *net.layer4)
+    elif hasattr(net, "conv_stem"):
+        stages = (nn.Sequential(net.conv_stem, net.bn1), *net.blocks, nn.Sequential(net.conv_head, net.bn2))
+    else:
+        stages = (Tokens(net), *net.blocks, net.norm)
+    return nn.Sequential(*stages).eval()
 
 
 def as_stored(net, name):

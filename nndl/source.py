@@ -167,10 +167,10 @@ class Walk:
                     self.attribute(node, namespace)
         code = getattr(inspect.unwrap(thing) if isinstance(thing, FunctionType) else thing, "__code__", None)
         names -= set(getattr(code, "co_freevars", ()))  # what the closure holds, whatever a global of that name is
-        for name in names & namespace.keys():
+        for name in sorted(names & namespace.keys()):  # in one order, since a thing is noted where it is met first
             thing = namespace[name]
             if isinstance(thing, SimpleNamespace):
-                for setting in names & set(vars(thing)) if tree is None else ():
+                for setting in sorted(names & set(vars(thing))) if tree is None else ():
                     self.follow(getattr(thing, setting), f"{name}.{setting}")
             elif isinstance(thing, PLAIN) or name.isupper():
                 self.follow(thing, name)

@@ -22,6 +22,7 @@ def test_stages_are_the_network(name):
     torch.manual_seed(0)
     net = networks.build(name).eval()
     stages, x = networks.stages_of(net), torch.randn(2, 3, 64, 64)
+    assert not any(part.training for part in stages.modules())  # the chain itself too: its mode is what is restored
     with torch.no_grad():
         maps, whole = stages(x), net(x)
         if name in ("vgg16", "alexnet"):

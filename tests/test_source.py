@@ -1,6 +1,8 @@
 """source: what a training reaches. An edit of any of it must be seen; comments, docstrings and other code must not."""
 
 import linecache
+import os
+import subprocess
 import sys
 import textwrap
 from types import ModuleType
@@ -289,3 +291,41 @@ def test_reached_in_a_notebook(tmp_path):
     NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     first, again, layer, default, back = notebook.cells[-1].outputs[0].text.split()
     assert first == again == back and len({first, layer, default}) == 3
+
+
+SHARED = """
+import inspect
+
+from nndl import source
+
+HALVES = (0.5, 0.25)
+TABLE = {"one": HALVES}
+GRID = [HALVES, 3]
+
+
+def first(x):
+    return x * TABLE["one"][0] + GRID[1] * HALVES[0]
+
+
+def second(x):
+    return x * GRID[0][1] + HALVES[1]
+
+
+def train(model=None):
+    first(1), second(2), TABLE, GRID, HALVES
+    return source.reached(inspect.currentframe())
+
+
+print(source.digest(train()))
+"""
+
+
+def test_another_process_reaches_the_same(tmp_path):
+    """Names lie in sets, whose order differs from process to process; one table may be met under several names."""
+    (tmp_path / "go.py").write_text(SHARED)
+    found = set()
+    for seed in range(3):
+        environment = os.environ | {"PYTHONHASHSEED": str(seed)}
+        command = [sys.executable, "go.py"]
+        found.add(subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True).stdout)
+    assert len(found) == 1
