@@ -10,10 +10,23 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from sklearn.datasets import load_digits, load_sample_images
 
 from nndl import files, mnist
+from nndl.figures import (  # noqa: F401 (notebooks take them from here)
+    BLUE,
+    GREY,
+    ORANGE,
+    show_confusion,
+    show_lines,
+    show_pictures,
+    show_points,
+    show_scatter,
+    style,
+)
 from nndl.files import DataError
+from nndl.records import LabError
 
 
 class Part(NamedTuple):
@@ -149,6 +162,28 @@ def load_photos(folder, smallest):
     return photos, skipped
 
 
+def first_of_each(images, labels, count):
+    """The first `count` pictures of each digit, in the order in which they stand."""
+    rank = np.empty(len(labels), int)
+    for digit in np.unique(labels):
+        rank[labels == digit] = np.arange((labels == digit).sum())
+    return images[rank < count], labels[rank < count]
+
+
+def refuse_shared_digits(parts, folder):
+    """DataError where digits are black on white, or where more than one in a hundred of a part stands in another."""
+    if np.median([images.mean() for images, _ in parts.values()]) > 160:
+        raise DataError(f"{folder}: digits are dark on bright ground; white ones on black are expected")
+    seen = {key: {image.tobytes() for image in images} for key, (images, _) in parts.items()}
+    for first, second in (("labelled", "unlabelled"), ("labelled", "target_test"), ("unlabelled", "target_test")):
+        shared = len(seen[first] & seen[second])
+        if 100 * shared > len(seen[second]):
+            raise DataError(
+                f"{folder}: {shared} digits of {second} stand in {first} too; the files of training and test part may "
+                "be copies of each other"
+            )
+
+
 def load_mnist_pair(digits_folder, photos_folder, limit=0, seed=0):
     """MNIST and MNIST-M, made here (Ganin et al. 2016).
 
@@ -170,8 +205,11 @@ def load_mnist_pair(digits_folder, photos_folder, limit=0, seed=0):
     index = {"labelled": slice(0, half - held), "held": slice(half - held, half), "unlabelled": slice(half, None)}
     parts = {key: (images[where], labels[where]) for key, where in index.items()}
     parts |= {"source_test": test, "target_test": test}
-    parts = {key: (part[0][: limit or None], part[1][: limit or None]) for key, part in parts.items()}
-    note = "; ".join(filter(None, (f"MNIST-M made here with {len(train_photos)} and {len(test_photos)} photographs",
+    refuse_shared_digits(parts, digits_folder)
+    if limit:
+        parts = {key: first_of_each(*part, limit // 10) for key, part in parts.items()}
+    note = "; ".join(filter(None, (f"MNIST-M made here with {len(train_photos)} and {len(test_photos)} photographs "
+                                   f"of {np.median([photo.size // 3 for photo in train_photos]) / 1000:.0f} kilopixels",
                                    files.skipped_note(skipped + strays))))  # fmt: skip
     return make_pair("MNIST to MNIST-M", "real", parts, (train_photos, test_photos), seed, note)
 
@@ -206,3 +244,63 @@ def check_pair(pair):
         missing = sorted(set(range(pair.classes)) - set(known[name].tolist()))
         if missing:
             raise DataError(f"{pair.name}: {name} has no picture of class {missing[0]}")
+
+
+def check_settings(cfg):
+    """LabError naming a setting that cannot work, whatever the data."""
+    least = dict.fromkeys(("width", "gan_width", "critic_width", "blocks", "looks"), 1)
+    least |= {"seed": 0, "limit": 0, "noise": 0, "steps": 1, "batch_size": 2, "watched": 20, "size": 8}
+    for name, lowest in least.items():
+        if getattr(cfg, name) < lowest:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: at least {lowest} is needed")
+    if 0 < cfg.limit < 40:
+        raise LabError(f"setting limit={cfg.limit}: 0 (all), or 40 at least, four of each digit")
+    if cfg.size % 4 or cfg.size > 96:
+        raise LabError(f"setting size={cfg.size}: a multiple of 4, at most 96")
+    if cfg.steps > 1_000_000:
+        raise LabError(f"setting steps={cfg.steps}: at most 1,000,000, so that seeds do not share batches")
+    if cfg.looks > cfg.steps:
+        raise LabError(f"setting looks={cfg.looks}: at most one in each of steps={cfg.steps}")
+    for name in ("lr", "critic_lr", "decay"):
+        if not 0 < getattr(cfg, name) < 1:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: between 0 and 1")
+    if not 0 < cfg.semantic < float("inf"):
+        raise LabError(f"setting semantic={cfg.semantic}: above 0, and finite")
+    for name in ("critic_noise", "cycle", "identity"):
+        if not 0 <= getattr(cfg, name) < float("inf"):
+            raise LabError(f"setting {name}={getattr(cfg, name)}: 0 or more, and finite")
+    for name in ("seeds", "dann_weights", "pixel_weights"):
+        values = getattr(cfg, name)
+        if not values or len(set(values)) < len(values) or min(values) < 0:
+            raise LabError(f"setting {name}={values}: at least one value is needed, none below 0 and none twice")
+    if max(cfg.seeds) >= 2**32:
+        raise LabError(f"setting seeds={cfg.seeds}: below 2^32")
+    if len(cfg.seeds) < 2:
+        raise LabError(f"setting seeds={cfg.seeds}: two seeds at least, for an interval")
+    if cfg.pool < cfg.batch_size:
+        raise LabError(f"setting pool={cfg.pool}: at least batch_size={cfg.batch_size}")
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def to_pictures(x):
+    """(N, 3, S, S) in [-1, 1] -> (N, S, S, 3) uint8, rounded."""
+    x = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return x.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def over_steps(log, part, factor=1.0):
+    """(steps, values) of a log's entry, values times a factor."""
+    return np.array([row["step"] for row in log]), factor * np.array([row[part] for row in log])
+
+
+class AsFeatures(torch.nn.Module):
+    """Stands where torchmetrics wants a feature extractor: vectors come in, and go out as they are."""
+
+    def __init__(self, num_features):
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, x):
+        return x

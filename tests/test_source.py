@@ -322,7 +322,7 @@ print(source.digest(train()))
 
 def test_another_process_reaches_the_same(tmp_path):
     """Names lie in sets, whose order differs from process to process; one table may be met under several names."""
-    (tmp_path / "go.py").write_text(SHARED)
+    (tmp_path / "go.py").write_text(SHARED, encoding="utf-8")
     found = set()
     for seed in range(3):
         environment = os.environ | {"PYTHONHASHSEED": str(seed)}
