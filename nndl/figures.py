@@ -1,4 +1,4 @@
-"""One look for all figures of the course."""
+"""One look for all figures of the course, and the drawings that several rooms share."""
 
 from itertools import cycle
 
