@@ -60,6 +60,11 @@ RECORDED = ("torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn
 # ---------------------------------------------------------------- a run
 
 
+def fast_bf16():
+    """Whether this processor computes in bf16 faster than it would by emulating it (x86: from AVX-512 on)."""
+    return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+
+
 def start(settings, profile=None, overrides=None):
     """Begin a run of the code notebook in the working directory.
 
@@ -90,6 +95,8 @@ class Run:
             dataloader_config=DataLoaderConfiguration(split_batches=True),
         )
         self.device = self.accelerator.device
+        if self.accelerator.mixed_precision == "bf16" and self.device.type == "cpu" and not fast_bf16():
+            print('this processor only emulates bf16, many times slower than float32: NNDL_SET="precision=no"')
         self.lock = take_lock(self.folder) if self.accelerator.is_main_process else None
         if tracker:
             self.accelerator.init_trackers(self.room.name, {name: str(value) for name, value in cfg.items()})

@@ -171,6 +171,14 @@ def test_unknown_profile(lab, monkeypatch, profile):
         lab.start(SETTINGS)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in bf16 itself")
+@pytest.mark.parametrize("capability, told", [("AVX2", True), ("AVX512", False)])
+def test_emulated_bf16_is_told(lab, monkeypatch, capsys, capability, told):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    lab.start({"precision": ("bf16", "bf16", "bf16")}, "tiny")
+    assert ("only emulates bf16" in capsys.readouterr().out) == told
+
+
 @pytest.mark.parametrize(
     "table, tracker, words",
     [
