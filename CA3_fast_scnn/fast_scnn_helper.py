@@ -736,8 +736,8 @@ def check_settings(cfg):
         values = getattr(cfg, name)
         if len(values) != count or any(value != int(value) or value < lowest for value in values):
             raise LabError(f"setting {name}={values}: {count} whole numbers are needed, each {lowest} at least")
-    if any(part > whole for part, whole in zip(cfg.crop, cfg.size)):
-        raise LabError(f"setting crop={cfg.crop}: at most size={cfg.size}")
+    if any(part > whole or part % 8 for part, whole in zip(cfg.crop, cfg.size)):
+        raise LabError(f"setting crop={cfg.crop}: multiples of 8, at most size={cfg.size}")
     if len(cfg.scales) != 2 or not 0 < cfg.scales[0] <= cfg.scales[1] < float("inf"):
         raise LabError(f"setting scales={cfg.scales}: two enlargements above 0 are needed, the least first")
     for name in ("lr", "width", "timed"):
@@ -834,8 +834,11 @@ def place_labels(figure, axis, texts, points):
         taken.append(text.get_window_extent(renderer))
 
 
-def show_frontier(points, title, xlabel, ylabel):
-    """Named points {name: dict(x, y)}, x on a logarithmic axis; with intervals where low and high (of y) are given."""
+def show_frontier(points, title, xlabel, ylabel, verticals=()):
+    """Named points {name: dict(x, y)}, x on a logarithmic axis; with intervals where low and high (of y) are given.
+
+    verticals: {name: x} of what has no y; a dotted line each.
+    """
     figure, axis = plt.subplots(figsize=(7.6, 4.2))
     texts, taken = [], []
     for (name, point), colour, marker in zip(points.items(), cycle(COLOURS), cycle("os^Dv<>X*P")):
@@ -846,8 +849,12 @@ def show_frontier(points, title, xlabel, ylabel):
         texts.append(axis.annotate(name, (point["x"], point["y"]), (0, 0), textcoords="offset points", fontsize=8,
                                    color=colour))  # fmt: skip
         taken.append((point["x"], point["y"]))
+    for name, x in dict(verticals).items():
+        axis.axvline(x, color=GREY, linestyle=":")
+        axis.text(x, 0.98, f" {name}", rotation=90, va="top", ha="right", fontsize=8, color=GREY,
+                  transform=axis.get_xaxis_transform())  # fmt: skip
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
     axis.margins(0.12)

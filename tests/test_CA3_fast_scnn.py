@@ -502,8 +502,8 @@ def test_the_published_parts(helper):
 GOOD = dict(size=(96, 128), crop=(64, 96), steps=10, trial_steps=1, batch_size=2, lr=0.1, decay=0.0, seeds=[0, 1],
             limit=0, counts=(1, 1, 1), block=1, threads=1, scales=(1.0, 1.0), width=1.0, timed=0.1, weight_decay=0.0,
             auxiliary=0.0, powers=(0.0,))  # fmt: skip
-BAD = {"size": [(32, 128), (96,), (96, 128.5)], "crop": [(97, 96), (64, 129), (0, 64)], "steps": [0],
-       "trial_steps": [0], "batch_size": [1], "lr": [0, -1, float("inf"), float("nan")],
+BAD = {"size": [(32, 128), (96,), (96, 128.5)], "crop": [(97, 96), (104, 96), (64, 136), (60, 96), (0, 64)],
+       "steps": [0], "trial_steps": [0], "batch_size": [1], "lr": [0, -1, float("inf"), float("nan")],
        "decay": [1, -0.1, float("nan")], "seeds": [[], [1, 1], [-1], [0.5]], "limit": [-1],
        "counts": [(1, 1), (1, 0, 1)],
        "block": [0], "threads": [0], "scales": [(2.0, 1.0), (0, 1), (1,), (1, float("nan"))], "width": [0],
@@ -652,11 +652,12 @@ def test_scores_of_pictures_have_the_standard_error_of_the_pooled_score(room):
 
 
 def test_notices_scores_without_the_own_union(room):
-    """Their mean is right all the same, their spread is far off."""
+    """Pictures that differ in size alone all score the pooled mIoU; by hits alone the large ones would stand out."""
     wrong = mutated(room, room.picture_scores, ("(hits - pooled * unions)", "(hits - hits.mean(0))"))
-    matrices = simulated(150, 0)
-    found, good = wrong.picture_scores(matrices), room.picture_scores(matrices)
-    assert abs(found.mean() - good.mean()) < 1e-12 and abs(found.std() / good.std() - 1) > 0.3
+    rng = np.random.default_rng(0)
+    matrices = rng.integers(1, 50, (40, 1, 1)) * (rng.integers(0, 5, (11, 11)) + 20 * np.eye(11, dtype=int))
+    assert np.allclose(room.picture_scores(matrices), np.nanmean(room.iou(matrices.sum(0))), atol=1e-12)
+    assert wrong.picture_scores(matrices).std() > 0.1
 
 
 def test_intervals_cover_the_pooled_score(room):
@@ -814,7 +815,7 @@ def test_variants_differ_in_what_they_say(room):
     assert counts["whole"] - counts["pyramid"] == sum(p.numel() for p in whole.deep[-1].parameters())
     assert counts["whole"] - counts["coarse"] == sum(p.numel() for p in whole.fusion.fine.parameters())
     assert counts["attention"] - counts["whole"] == (2 * 128 * 16 + 128 + 16) + (128 * 64 + 2 * 64)
-    pairs = ((16, 24), (24, 32), (64, 64), (64, 64))  # 9 C + C C' numbers become 9 C C'
+    pairs = ((16, 24), (24, 32), (64, 64), (64, 64), (64, 64))  # 9 C + C C' numbers become 9 C C'
     assert counts["dense"] - counts["whole"] == sum(9 * a * b - (9 * a + a * b) for a, b in pairs)
     torch.manual_seed(0)
     net = room.FastSCNN(11, fusion="coarse", width=0.5).eval()
@@ -872,7 +873,6 @@ def test_random_weights_of_the_cut_mobilenet_follow_from_the_seed(room):
         assert not torch.equal(first[key], other[key]), key
 
 
-@pytest.mark.xfail(strict=True, reason="networks.pretrained sets torch's seed to 0: all seeds get one head")
 def test_seeds_of_the_pretrained_network_differ(room, monkeypatch):
     """Its filters are given, the head is drawn: by the present seed."""
     stored = networks.build("mobilenet_v2", 5).state_dict()
@@ -988,25 +988,24 @@ def test_the_loss_is_the_sum_that_it_says(room):
         return (value * share).sum() / share.sum()
 
     heads = [entropy(*pair) for pair in zip(outputs, masks)]
-    plain = room.loss_of(outputs, masks, room.Recipe(1, 1.0, auxiliary=0.0), weights)
+    plain = room.loss_of(outputs, masks, room.Recipe(1, (32, 32), 1.0, auxiliary=0.0), weights)
     assert torch.allclose(plain, heads[0])
-    found = room.loss_of(outputs, masks, room.Recipe(1, 1.0, ("dice", "lovasz"), 0.3), weights)
+    found = room.loss_of(outputs, masks, room.Recipe(1, (32, 32), 1.0, ("dice", "lovasz"), 0.3), weights)
     extra = room.dice_loss(outputs[0], masks[0]) + room.lovasz_loss(outputs[0], masks[0])
     assert torch.allclose(found, heads[0] + extra + 0.3 * (heads[1] + heads[2]), atol=1e-6)
     for gradient, mask in zip(torch.autograd.grad(found, outputs), masks):
         empty = ~gradient.movedim(1, -1).any(-1)
         assert empty[mask == 11].all() and not empty[mask != 11].any()
-    larger = room.loss_of([outputs[1]], [masks[0]], room.Recipe(1, 0.0, auxiliary=0.0), None)
+    larger = room.loss_of([outputs[1]], [masks[0]], room.Recipe(1, (32, 32), 0.0, auxiliary=0.0), torch.ones(11))
     assert torch.allclose(larger, F.cross_entropy(F.interpolate(outputs[1], (12, 16), mode="bilinear"), masks[0],
                                                   ignore_index=11))  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="cross-entropy of void alone is 0 / 0")
 def test_an_auxiliary_mask_of_void_alone_is_no_nan(room):
     """At 1/32 a view that is mostly outside of small pictures can have no known pixel."""
     outputs = [torch.zeros(1, 11, 4, 4), torch.zeros(1, 11, 1, 1)]
     masks = [torch.zeros(1, 4, 4, dtype=torch.long), torch.full((1, 1, 1), 11)]
-    assert room.loss_of(outputs, masks, room.Recipe(1, 0.0), None).isfinite()
+    assert room.loss_of(outputs, masks, room.Recipe(1, (32, 32), 0.0), torch.ones(11)).isfinite()
 
 
 @pytest.mark.parametrize("steps", [4, 40, 500])
@@ -1027,7 +1026,7 @@ def settings(room, monkeypatch):
     """settings(name=value, ...): what the definitions read of cfg, without a run."""
 
     def use(**values):
-        known = dict(scales=(0.5, 2.0), crop=(64, 96), block=4, threads=1, decay=0.9, weight_decay=0.01, lr=0.01)
+        known = dict(scales=(0.5, 2.0), block=4, threads=1, decay=0.9, weight_decay=0.01, lr=0.01)
         monkeypatch.setattr(room, "cfg", SimpleNamespace(**known | values), raising=False)
 
     use()
@@ -1051,9 +1050,9 @@ def test_picture_and_masks_stay_together(room, settings, coded, monkeypatch):
     monkeypatch.setattr(torch, "rand", lambda *n, **options: rand(*n, **options) if n[0] != 7 else torch.full(n, 0.5))
     pure, mirrored = [0, 0, 0], set()
     for seed in range(12):
-        theta = room.draw_boxes(8, (96, 128), draw(seed))
+        theta = room.draw_boxes(8, (96, 128), (64, 96), draw(seed))
         mirrored |= set(theta[:, 0, 0].sign().tolist())
-        x, masks = room.views(*coded, draw(seed))
+        x, masks = room.views(*coded, (64, 96), draw(seed))
         assert x.shape == (8, 3, 64, 96) and [mask.shape[1:] for mask in masks] == [(32, 48), (8, 12), (2, 3)]
         code = (x[:, 0] + 1) * 127.5 / 20
         for k, (step, mask) in enumerate(zip((2, 8, 32), masks)):
@@ -1068,7 +1067,7 @@ def test_picture_and_masks_stay_together(room, settings, coded, monkeypatch):
 
 def test_masks_are_read_at_the_nearest_pixel(room, settings):
     masks = torch.from_numpy(np.random.default_rng(0).choice([3, 8], (8, 96, 128)).astype(np.uint8))
-    seen = room.masks_of(masks, room.draw_boxes(8, (96, 128), draw(0)), (32, 48))
+    seen = room.masks_of(masks, room.draw_boxes(8, (96, 128), (64, 96), draw(0)), (32, 48))
     assert set(seen.unique().tolist()) == {3, 8, 11}, "means would be other classes, outside is void"
     itself = room.masks_of(masks, torch.eye(2, 3).repeat(8, 1, 1), (96, 128))
     assert torch.equal(itself, masks.long())
@@ -1076,7 +1075,7 @@ def test_masks_are_read_at_the_nearest_pixel(room, settings):
 
 def test_boxes_have_the_scales_and_places_that_they_say(room, settings):
     settings(scales=(0.7, 1.6))
-    theta = room.draw_boxes(4000, (96, 128), draw(0))
+    theta = room.draw_boxes(4000, (96, 128), (64, 96), draw(0))
     shares = torch.stack([theta[:, 1, 1], theta[:, 0, 0].abs()], 1)  # rows, columns
     scales = torch.tensor([64 / 96, 96 / 128]) / shares
     assert torch.allclose(scales[:, 0], scales[:, 1], rtol=1e-5), "pictures keep their proportions"
@@ -1089,7 +1088,7 @@ def test_boxes_have_the_scales_and_places_that_they_say(room, settings):
 
 
 def test_views_follow_from_the_generator(room, settings, coded):
-    first, again, other = (room.views(*coded, draw(seed)) for seed in (1, 1, 2))
+    first, again, other = (room.views(*coded, (64, 96), draw(seed)) for seed in (1, 1, 2))
     assert torch.equal(first[0], again[0]) and all(map(torch.equal, first[1], again[1]))
     assert not torch.equal(first[0], other[0]) and not torch.equal(first[1][0], other[1][0])
     whole = room.scaled(coded[0])
@@ -1119,7 +1118,6 @@ def test_stretches_are_of_one_sequence(room, settings):
     assert len(set(found[:3])) == 1 and len(set(found[4:7])) == 1, "neighbours stay together"
 
 
-@pytest.mark.xfail(strict=True, reason="found.max() reads numbers of np.empty that are not written yet")
 def test_stretches_do_not_read_what_was_in_memory(room, settings, monkeypatch):
     monkeypatch.setattr(np, "empty", lambda *shape, **_: np.full(shape[0], np.iinfo(np.int64).max))
     found = room.stretches(SimpleNamespace(sequences=np.array(list("aabbcc"))))
@@ -1134,7 +1132,7 @@ def start(room, begin_run):
     """start(overrides) begins a tiny run whose results stay out of the checkout, without states of an earlier one."""
 
     def begin(overrides=""):
-        run = begin_run(room, "tiny", f"crop=(32,32),{overrides}".rstrip(","))
+        run = begin_run(room, "tiny", f"batch_size=2,{overrides}".rstrip(","))
         shutil.rmtree(run.folder / "state", ignore_errors=True)
         return run
 
@@ -1154,7 +1152,7 @@ def make_small(room, hook=None):
 
 
 def test_training_follows_from_its_seed_and_scenes_alone(room, start, drawn, monkeypatch):
-    scenes, recipe = drawn.train.take(slice(0, 8)), room.Recipe(2, 0.5, ("dice",))
+    scenes, recipe = drawn.train.take(slice(0, 8)), room.Recipe(2, (32, 32), 0.5, ("dice",))
     found = []
     for seed, val in ((0, drawn.val), (0, drawn.test), (1, drawn.val)):
         start()
@@ -1167,7 +1165,11 @@ def test_training_follows_from_its_seed_and_scenes_alone(room, start, drawn, mon
 
 
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(room, start, drawn):
-    scenes, recipe, calls = drawn.train.take(slice(0, 8)), room.Recipe(10, 0.0), []  # saved after 2, 4, 6, 8, 10
+    scenes, recipe, calls = (
+        drawn.train.take(slice(0, 8)),
+        room.Recipe(10, (32, 32), 0.0),
+        [],
+    )  # saved after 2, 4, 6, 8, 10
 
     def stops(_):
         calls.append(1)
@@ -1192,7 +1194,9 @@ def test_a_loss_that_is_not_finite_stops(room, start, drawn):
             net.head[-1].bias.fill_(float("nan"))
 
     with pytest.raises(LabError, match="broken: the loss is not finite after 1 steps"):
-        room.train("broken", partial(make_small, room, breaks), drawn.train.take([0, 1]), room.Recipe(3, 0.0), 0)
+        room.train(
+            "broken", partial(make_small, room, breaks), drawn.train.take([0, 1]), room.Recipe(3, (32, 32), 0.0), 0
+        )
     assert not list((run.folder / "state").glob("*/epoch-*")), "a broken state is kept"
 
 
@@ -1219,7 +1223,7 @@ def test_training_returns_the_average_of_weights_and_of_batch_norm(room, start, 
         made.append(make_small(room, lambda net: seen.append({k: v.clone() for k, v in net.state_dict().items()})))
         return made[0]
 
-    net, _ = room.train("two", make, drawn.train.take([0, 1, 2]), room.Recipe(2, 0.0), 0)
+    net, _ = room.train("two", make, drawn.train.take([0, 1, 2]), room.Recipe(2, (32, 32), 0.0), 0)
     last = made[0].state_dict()
     for key in ("head.3.weight", "downsample.0.1.running_mean", "deep.0.body.1.0.weight"):
         found = net.state_dict()[key]
@@ -1258,9 +1262,9 @@ def test_distillation(room):
 
 
 def test_a_teacher_is_learnt_and_not_changed(room, start, drawn):
-    scenes, recipe = drawn.train.take(slice(0, 4)), room.Recipe(1, 0.0)
+    scenes, recipe = drawn.train.take(slice(0, 4)), room.Recipe(1, (32, 32), 0.0)
     torch.manual_seed(5)
-    teacher = make_small(room).eval()
+    teacher = nn.Conv2d(3, 11, 8, stride=8)
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     start()
     first = [room.train("pupil", partial(make_small, room), scenes, recipe, 0, part)[1][0] for part in (None, teacher)]
@@ -1325,8 +1329,8 @@ def test_full_size_takes_torchvisions_output(room):
 
 
 def test_eight_bits(room, used, settings, drawn):
-    model = room.exported(used, (96, 128))
-    small = room.quantised(model, drawn.train.images[:2])
+    model = room.exported(used, (64, 96))
+    small = room.quantised(model, drawn.train.images[:2, :64, :96])
     graph = onnx.load_from_string(small).graph
     sizes = {part.name: part for part in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
@@ -1337,12 +1341,12 @@ def test_eight_bits(room, used, settings, drawn):
         assert sizes[weight.input[0]].data_type == onnx.TensorProto.INT8
         assert sizes[weight.input[1]].dims == [sizes[weight.input[0]].dims[0]], "a scale for each channel"
     assert len(small) < 0.6 * len(model)
-    images = drawn.test.images[:2]
+    images = drawn.test.images[:2, :64, :96]
     here, there = (room.session(part).run(None, {"x": room.scaled(torch.from_numpy(images[:1])).numpy()})[0]
                    for part in (model, small))  # fmt: skip
     assert 0.9 < np.corrcoef(here.ravel(), there.ravel())[0, 1] < 1
     found = room.predict_with(room.session(model), images)
-    assert found.shape == (2, 96, 128) and np.array_equal(found[0], here[0].argmax(0))
+    assert found.shape == (2, 64, 96) and np.array_equal(found[0], here[0].argmax(0))
 
 
 def test_rivals_of_torchvision_are_built_without_weights(room, monkeypatch):
