@@ -341,6 +341,17 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(room, start, pair,
     assert history.log == log and [row["step"] for row in log] == [2, 4, 6]
 
 
+def test_a_class_that_the_target_lacks_in_training(room, start, pair):
+    """Nobody can see that without labels: training, information and reverse validation go through, for all classes."""
+    start()
+    some = pair.answers != 4
+    lacks = replace(pair, unlabelled=pair.unlabelled[some], answers=pair.answers[some])
+    trained = {1.0: room.train("DANN", ways(room)["DANN"], room.seen_of(lacks), 0)}
+    weight, table = room.choose_weight("DANN", trained, lacks, 0)
+    assert weight == 1.0 and np.isfinite(table.to_numpy()).all() and table["information"].max() <= math.log(10)
+    assert room.outputs(trained[1.0][0]["task"], lacks.target_test.images)[0].shape[1] == 10
+
+
 def test_a_loss_that_is_not_finite_stops(room, start, pair):
     start()
 
