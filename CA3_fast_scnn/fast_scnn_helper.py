@@ -6,6 +6,7 @@ Pictures come in video sequences whose pictures look alike, so the parts for tra
 
 import colorsys
 import hashlib
+import os
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -591,11 +592,30 @@ def _read_picture(path):
     return np.asarray(image.convert("RGB"))
 
 
-def _read_mask(path, table):
-    """A mask as class indices, (H, W) uint8. table: index of each colour (2^24,), 255 unknown; None: stored as such."""
+def _check_palette(image, path, palettes):
+    """Refuse a palette that makes indices doubtful. palettes: {index: (colour, path)} of the masks read before."""
+    used, palette = np.unique(np.asarray(image)), np.array(image.convert("P").getpalette("RGB")).reshape(-1, 3)
+    colours = {int(k): tuple(palette[k].tolist()) for k in used}
+    if all(len(set(colour)) == 1 for colour in colours.values()) and any(k != c[0] for k, c in colours.items()):
+        raise DataError(f"{path}: its palette shows other greys than its indices, so either may be the classes; "
+                        "save it as 8-bit grey")  # fmt: skip
+    for k, colour in colours.items():
+        known, other = palettes.setdefault(k, (colour, path))
+        if known != colour:
+            raise DataError(f"{path}: index {k} has the colour {colour}, in {other} {known}, so these are no classes; "
+                            "save the class indices as 8-bit grey")  # fmt: skip
+
+
+def _read_mask(path, table, palettes=None):
+    """A mask as class indices, (H, W) uint8. table: index of each colour (2^24,), 255 unknown; None: stored as such.
+
+    palettes: as in _check_palette, for masks with one.
+    """
     image, light = _stored(path)
     if image.format != "PNG":
         raise DataError(f"{path}: a mask is a PNG file, this one is {image.format}, which may have blurred the classes")
+    if table is not None and image.mode in ("1", "L", "I;16"):
+        raise DataError(f"{path}: a grey mask where colours are expected; load_camvid reads class indices")
     if table is not None:
         rgb = np.asarray(image.convert("RGB")).astype(np.int32)
         mask = table[rgb @ (65536, 256, 1)]
@@ -606,6 +626,8 @@ def _read_mask(path, table):
     if image.mode not in ("1", "L", "P") and light is None:
         raise DataError(f"{path}: a mask of colours ({image.mode}) where class indices 0 to {VOID} are expected; "
                         "load_camvid32 reads colours")  # fmt: skip
+    if image.mode == "P":
+        _check_palette(image, path, {} if palettes is None else palettes)
     mask = np.asarray(image).astype(np.int64) if light is None else (65535 * light).round().astype(np.int64)
     if mask.max() > VOID:
         colours = "; if it is a mask of colours, load_camvid32 reads it" if image.mode == "P" else ""
@@ -639,21 +661,20 @@ def _spread(pairs, limit):
     return [group[k] for group, n in zip(groups, counts) for k in ((np.arange(n) + 0.5) * len(group) / n).astype(int)]
 
 
-def _read(pairs, size, table, known):
-    """Read listed pairs: Scenes. known: {digest: path} of the pictures of other parts; one of them is refused."""
-    images, masks, own = [], [], {}
+def _read(pairs, size, table, known, palettes):
+    """Read listed pairs: Scenes. known: {digest: path} of pictures read before, palettes: as in _check_palette."""
+    images, masks = [], []
     for pair in pairs:
-        picture, mask = _read_picture(pair.picture), _read_mask(pair.mask, table)
+        picture, mask = _read_picture(pair.picture), _read_mask(pair.mask, table, palettes)
         if mask.shape != picture.shape[:2]:
             (h, w), (high, wide) = mask.shape, picture.shape[:2]
             raise DataError(f"{pair.mask}: {w} x {h} pixels, its picture {pair.picture.name} has {wide} x {high}")
         digest = hashlib.sha256(np.ascontiguousarray(picture)).digest()
         if digest in known:
-            raise DataError(f"{pair.picture}: the same picture as {known[digest]} in another part; keep one")
-        own[digest] = pair.picture
+            raise DataError(f"{pair.picture}: the same picture as {known[digest]}; keep one")
+        known[digest] = pair.picture
         images.append(resize_picture(picture, size))
         masks.append(resize_mask(mask, size))
-    known |= own
     return Scenes(np.stack(images), np.stack(masks), np.array([pair.sequence for pair in pairs]),
                   np.array([pair.picture.name for pair in pairs]))  # fmt: skip
 
@@ -675,15 +696,22 @@ def _load(folder, masks, ending, table, size, limit, held_out):
     if not parts["val"] or not parts["train"]:
         which = "only sequence" if parts["val"] else "no sequence"
         raise DataError(f"{folder / 'train'}: {which} {held_out} to hold out; there are: {there}; pass held_out=...")
-    known, scenes = {}, {}
+    known, palettes, scenes = {}, {}, {}
     for part in ("train", "val", "test", "extra"):
-        scenes[part] = _read(_spread(parts[part], limit), size, table, known)
-    missing = [name for name, share in zip(CLASSES, class_shares(scenes["train"].masks)) if not share]
-    if missing and not limit:
-        raise DataError(f"{folder / 'train'}: no picture for training has the class {', '.join(missing)}")
+        scenes[part] = _read(_spread(parts[part], limit), size, table, known, palettes)
+    missing = []
+    for part, found in scenes.items():
+        shares = class_shares(found.masks)
+        if not shares[:VOID].any():
+            raise DataError(f"{folder}: all pixels of the {part} part are void; its masks seem to be empty")
+        lacks = [name for name, share in zip(CLASSES, shares) if not share]
+        if lacks and not limit:
+            raise DataError(f"{folder}: no picture of the {part} part has the class {', '.join(lacks)}; mIoU would be "
+                            "a mean over other classes")  # fmt: skip
+        missing += [f"{', '.join(lacks)} not in {part}"] if lacks else []
     shared = sorted(set(scenes["train"].sequences) & set(scenes["test"].sequences))
     note = (f"chosen on sequence {held_out}", f"in train and test: sequence {', '.join(shared)}" if shared else "",
-            f"not in train: {', '.join(missing)}" if missing else "", files.skipped_note(skipped))  # fmt: skip
+            *missing, files.skipped_note(skipped))  # fmt: skip
     return Streets("CamVid", "real", **scenes, note="; ".join(filter(None, note)))
 
 
@@ -728,7 +756,8 @@ def load_camvid32(folder, size, limit=0, held_out="0006R0"):
 
 def check_settings(cfg):
     """LabError naming a setting that cannot work, whatever the data."""
-    least = {"steps": 1, "trial_steps": 1, "batch_size": 2, "limit": 0, "block": 1, "threads": 1}
+    least = {"steps": 1, "cut_steps": 1, "distilled_steps": 1, "trial_steps": 1, "trial_seed": 0, "batch_size": 2,
+             "limit": 0, "block": 1, "threads": 1, "rounds": 2}  # fmt: skip
     for name, lowest in least.items():
         if getattr(cfg, name) < lowest:
             raise LabError(f"setting {name}={getattr(cfg, name)}: at least {lowest} is needed")
@@ -738,9 +767,11 @@ def check_settings(cfg):
             raise LabError(f"setting {name}={values}: {count} whole numbers are needed, each {lowest} at least")
     if any(part > whole or part % 8 for part, whole in zip(cfg.crop, cfg.size)):
         raise LabError(f"setting crop={cfg.crop}: multiples of 8, at most size={cfg.size}")
-    if len(cfg.scales) != 2 or not 0 < cfg.scales[0] <= cfg.scales[1] < float("inf"):
-        raise LabError(f"setting scales={cfg.scales}: two enlargements above 0 are needed, the least first")
-    for name in ("lr", "width", "timed"):
+    if len(cfg.scales) != 2 or not 0.1 <= cfg.scales[0] <= cfg.scales[1] <= 10:
+        raise LabError(f"setting scales={cfg.scales}: two enlargements from 0.1 to 10 are needed, the least first")
+    if max(cfg.steps, cfg.cut_steps, cfg.distilled_steps, cfg.trial_steps) > 1_000_000:
+        raise LabError("settings of steps: at most 1,000,000 each")
+    for name in ("lr", "width"):
         if not 0 < getattr(cfg, name) < float("inf"):
             raise LabError(f"setting {name}={getattr(cfg, name)}: above 0, and finite")
     for name in ("weight_decay", "auxiliary"):
@@ -748,14 +779,30 @@ def check_settings(cfg):
             raise LabError(f"setting {name}={getattr(cfg, name)}: 0 or more, and finite")
     if not 0 <= cfg.decay < 1:
         raise LabError(f"setting decay={cfg.decay}: from 0 to below 1")
+    if cfg.threads > (os.cpu_count() or 1):
+        raise LabError(f"setting threads={cfg.threads}: this machine has {os.cpu_count()}")
     powers = list(cfg.powers)
-    if powers[:1] != [0] or len(set(powers)) < len(powers) or not all(0 <= p < float("inf") for p in powers):
-        raise LabError(f"setting powers={cfg.powers}: different ones, 0 first, for part 7 compares with equal weights")
+    if powers[:1] != [0] or len({f"{p:g}" for p in powers}) < len(powers) or not all(0 <= p <= 2 for p in powers):
+        raise LabError(f"setting powers={cfg.powers}: different ones from 0 to 2 are needed, 0 first")
     seeds = list(cfg.seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or any(seed != int(seed) or seed < 0 for seed in seeds):
-        raise LabError(
-            f"setting seeds={cfg.seeds}: whole numbers are needed, one at least, none below 0 and none twice"
-        )
+    if (
+        len(seeds) < 2
+        or len(set(seeds)) < len(seeds)
+        or any(seed != int(seed) or not 0 <= seed < 2**31 for seed in seeds)
+    ):
+        raise LabError(f"setting seeds={cfg.seeds}: whole numbers from 0 to below 2^31, two at least, none twice")
+
+
+def check_blocks(streets, block):
+    """LabError where a part that is scored has fewer than two blocks of so many frames: intervals draw blocks."""
+    for part, scenes in streets.parts().items():
+        lengths = [int((scenes.sequences == name).sum()) for name in dict.fromkeys(scenes.sequences)]
+        if part != "train" and sum(-(-n // block) for n in lengths) < 2:
+            raise LabError(f"setting block={block}: the {part} part has {sum(lengths)} frames, fewer than two blocks; "
+                           "take smaller blocks, or more pictures (limit, counts)")  # fmt: skip
+        if part != "train" and len(lengths) > 1 and max(lengths) == 1:
+            raise LabError(f"{part}: each picture has a sequence of its own ({', '.join(scenes.names[:2])}); the "
+                           "name of a picture begins with its sequence and an underscore")  # fmt: skip
 
 
 # ---------------------------------------------------------------- drawing

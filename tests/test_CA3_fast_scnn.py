@@ -499,16 +499,16 @@ def test_the_published_parts(helper):
 # ---------------------------------------------------------------- settings
 
 
-GOOD = dict(size=(96, 128), crop=(64, 96), steps=10, trial_steps=1, batch_size=2, lr=0.1, decay=0.0, seeds=[0, 1],
-            limit=0, counts=(1, 1, 1), block=1, threads=1, scales=(1.0, 1.0), width=1.0, timed=0.1, weight_decay=0.0,
-            auxiliary=0.0, powers=(0.0,))  # fmt: skip
+GOOD = dict(size=(96, 128), crop=(64, 96), steps=10, cut_steps=1, distilled_steps=1, trial_steps=1, trial_seed=0,
+            batch_size=2, lr=0.1, decay=0.0, seeds=[0, 1], limit=0, counts=(1, 1, 1), block=1, threads=1, rounds=2,
+            scales=(1.0, 1.0), width=1.0, weight_decay=0.0, auxiliary=0.0, powers=(0.0,))  # fmt: skip
 BAD = {"size": [(32, 128), (96,), (96, 128.5)], "crop": [(97, 96), (104, 96), (64, 136), (60, 96), (0, 64)],
-       "steps": [0], "trial_steps": [0], "batch_size": [1], "lr": [0, -1, float("inf"), float("nan")],
-       "decay": [1, -0.1, float("nan")], "seeds": [[], [1, 1], [-1], [0.5]], "limit": [-1],
-       "counts": [(1, 1), (1, 0, 1)],
-       "block": [0], "threads": [0], "scales": [(2.0, 1.0), (0, 1), (1,), (1, float("nan"))], "width": [0],
-       "timed": [0, float("inf")], "weight_decay": [-1], "auxiliary": [-0.1],
-       "powers": [(), (0.5,), (0, 0), (0, -1)]}  # fmt: skip
+       "steps": [0], "cut_steps": [0], "trial_steps": [0], "batch_size": [1], "limit": [-1],
+       "lr": [0, -1, float("inf"), float("nan")], "decay": [1, -0.1, float("nan")],
+       "seeds": [[], [1], [1, 1], [-1, 0], [0.5, 1], [0, 2**31]], "counts": [(1, 1), (1, 0, 1)], "block": [0],
+       "threads": [0, 10_000], "scales": [(2.0, 1.0), (0, 1), (1,), (1, 11), (1, float("nan"))], "width": [0],
+       "rounds": [1], "weight_decay": [-1], "auxiliary": [-0.1],
+       "powers": [(), (0.5,), (0, 0), (0, -1), (0, 3)]}  # fmt: skip
 
 
 def test_settings(helper):
@@ -1111,7 +1111,7 @@ def test_halved_scenes(room, drawn):
 def test_stretches_are_of_one_sequence(room, settings):
     settings(block=3)
     sequences = np.array(["b"] * 4 + ["a"] * 7 + ["b"] * 2 + ["c"])
-    found = room.stretches(SimpleNamespace(sequences=sequences))
+    found = room.frame_blocks(SimpleNamespace(sequences=sequences))
     for stretch in np.unique(found):
         assert len(set(sequences[found == stretch])) == 1 and (found == stretch).sum() <= 3
     assert len(np.unique(found)) == 2 + 3 + 1
@@ -1120,7 +1120,7 @@ def test_stretches_are_of_one_sequence(room, settings):
 
 def test_stretches_do_not_read_what_was_in_memory(room, settings, monkeypatch):
     monkeypatch.setattr(np, "empty", lambda *shape, **_: np.full(shape[0], np.iinfo(np.int64).max))
-    found = room.stretches(SimpleNamespace(sequences=np.array(list("aabbcc"))))
+    found = room.frame_blocks(SimpleNamespace(sequences=np.array(list("aabbcc"))))
     assert found.tolist() == [0, 0, 1, 1, 2, 2]
 
 
