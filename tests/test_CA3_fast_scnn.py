@@ -6,6 +6,8 @@ import ast
 import hashlib
 import math
 import shutil
+import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -352,8 +354,55 @@ def test_a_class_that_is_not_in_train(helper, segnet):
     for path in (segnet / "trainannot").glob("00[01]*[TE]*.png"):
         mask = np.asarray(Image.open(path))
         rewrite(path, np.where(mask == helper.FENCE, 11, mask).astype(np.uint8))
-    refuses(lambda: helper.load_camvid(segnet, SIZE), str(segnet / "train"), "has the class fence")
-    assert helper.load_camvid(segnet, SIZE, limit=3).note.endswith("not in train: fence")
+    refuses(lambda: helper.load_camvid(segnet, SIZE), str(segnet), "no picture of the train part has the class fence")
+    assert helper.load_camvid(segnet, SIZE, limit=3).note.endswith("fence not in train")
+
+
+def test_a_scored_part_without_a_class_or_without_labels(helper, segnet):
+    for path in (segnet / "testannot").glob("*.png"):
+        rewrite(path, np.full_like(np.asarray(Image.open(path)), 11))
+    refuses(lambda: helper.load_camvid(segnet, SIZE, limit=3), str(segnet), "all pixels of the test part are void")
+    rewrite(path, np.where(np.arange(SIZE[1]) % 11 == 9, 8, np.arange(SIZE[1]) % 11 * np.ones(SIZE)).astype(np.uint8))
+    refuses(lambda: helper.load_camvid(segnet, SIZE), "no picture of the test part has the class pedestrian")
+
+
+def test_a_palette_that_makes_indices_doubtful(helper, segnet):
+    """Grey shades that are other numbers than the indices, and an index that has another colour in another mask."""
+    first, second = sorted((segnet / "trainannot").glob("*.png"))[:2]
+    masks = [np.asarray(Image.open(path)) for path in (first, second)]
+    order = np.random.default_rng(0).permutation(12)
+    image = Image.fromarray(np.argsort(order)[masks[0]].astype(np.uint8), "P")
+    image.putpalette(np.repeat(order[:, None], 3, axis=1).astype(np.uint8).tobytes())
+    kept = first.read_bytes()
+    image.save(first)
+    assert np.array_equal(np.asarray(Image.open(first).convert("L")), masks[0])
+    refuses(lambda: helper.load_camvid(segnet, SIZE), first.name, "other greys than its indices", "8-bit grey")
+    first.write_bytes(kept)
+    for k, (path, mask) in enumerate(zip((first, second), masks)):
+        image = Image.fromarray(mask, "P")
+        image.putpalette(np.random.default_rng(k).integers(1, 255, 768).astype(np.uint8).tobytes())
+        image.save(path)
+    refuses(lambda: helper.load_camvid(segnet, SIZE), second.name, first.name, "so these are no classes")
+
+
+def test_the_same_picture_twice_in_a_part(helper, segnet):
+    first = sorted((segnet / "train").iterdir())[0]
+    again = first.with_name(f"{first.stem}b{first.suffix}")
+    again.write_bytes(first.read_bytes())
+    mask = next((segnet / "trainannot").glob(f"{first.stem}.png"))
+    mask.with_name(f"{again.stem}.png").write_bytes(mask.read_bytes())
+    refuses(lambda: helper.load_camvid(segnet, SIZE), again.name, f"the same picture as {first}")
+
+
+def test_parts_need_two_blocks_and_sequences(helper, drawn):
+    helper.check_blocks(drawn, 8)
+    few = replace(drawn, val=drawn.val.take(np.arange(8)))
+    with pytest.raises(LabError, match="setting block=8: the val part has 8 frames, fewer than two blocks"):
+        helper.check_blocks(few, 8)
+    helper.check_blocks(few, 4)
+    apart = drawn.test._replace(sequences=np.array(drawn.test.names))
+    with pytest.raises(LabError, match="test: each picture has a sequence of its own"):
+        helper.check_blocks(replace(drawn, test=apart), 8)
 
 
 def test_limits_keep_all_sequences(helper, segnet):
@@ -878,6 +927,7 @@ def test_seeds_of_the_pretrained_network_differ(room, monkeypatch):
     stored = networks.build("mobilenet_v2", 5).state_dict()
     stored = {key: value for key, value in stored.items() if not key.endswith("num_batches_tracked")}
     monkeypatch.setattr(networks.files, "load_weights", lambda where: stored)
+    monkeypatch.setattr(room, "stored", Path("weights"), raising=False)
     first, other = (drawn_from(room, seed, True) for seed in (0, 1))
     assert torch.equal(first["shallow.0.0.1.weight"], other["shallow.0.0.1.weight"])
     assert not torch.equal(first["head.3.weight"], other["head.3.weight"])
@@ -1193,7 +1243,7 @@ def test_a_loss_that_is_not_finite_stops(room, start, drawn):
         with torch.no_grad():
             net.head[-1].bias.fill_(float("nan"))
 
-    with pytest.raises(LabError, match="broken: the loss is not finite after 1 steps"):
+    with pytest.raises(LabError, match="broken: loss or weights are not finite after 1 steps"):
         room.train(
             "broken", partial(make_small, room, breaks), drawn.train.take([0, 1]), room.Recipe(3, (32, 32), 0.0), 0
         )
@@ -1308,7 +1358,7 @@ def test_the_exported_network_gives_the_same_logits(room, used, settings):
     assert not {kind for kind in kinds if "Pool" in kind} and "BatchNormalization" not in kinds and "Conv" in kinds
     x = torch.randn(1, 3, 65, 97)
     with torch.no_grad():
-        here = room.FullSize(used)(x)
+        here = room.FullSize(used, (65, 97))(x)
     there = torch.from_numpy(room.session(model).run(None, {"x": x.numpy()})[0])
     assert here.shape == there.shape == (1, 11, 65, 97)
     assert (here - there).abs().max() < 1e-4 * max(1, here.abs().max())
@@ -1322,10 +1372,53 @@ def test_full_size_takes_torchvisions_output(room):
         def forward(self, x):
             return {"out": inner(x), "aux": None}
 
-    assert torch.equal(room.FullSize(Theirs())(x), room.FullSize(inner)(x)) and room.FullSize(inner)(x).shape[2:] == (
-        16,
-        24,
-    )
+    theirs, ours = room.FullSize(Theirs(), (16, 24)), room.FullSize(inner, (16, 24))
+    assert torch.equal(theirs(x), ours(x)) and ours(x).shape == (1, 11, 16, 24)
+    assert torch.equal(room.FullSize(inner, (4, 6))(x), inner(x)), "nothing is resized that has its size"
+
+
+def test_calls_are_timed_in_turn(room, settings):
+    settings(rounds=6)
+    order = []
+    times = room.timed_in_turn([partial(order.append, k) for k in range(3)] + [partial(time.sleep, 0.004)])
+    assert times.shape == (6, 4) and (times > 0).all() and (times[:, 3] >= 4).all() and times[:, 3].max() < 400
+    assert len(order) == 3 * 5 + 6 * 9  # Timer makes two calls before those that it measures
+    timed = np.array(order[15:]).reshape(6, 3, 3)[:, :, 0]
+    assert all(set(row) == {0, 1, 2} for row in timed) and len({tuple(row) for row in timed}) > 1
+
+
+def test_what_means_nothing_is_refused(room, monkeypatch):
+    with pytest.raises(ValueError, match="a prediction of 11: classes are 0 to 10"):
+        room.confusion(np.array([0, 11]), np.array([11, 0]))
+    with pytest.raises(ValueError, match="zip"):
+        room.matrices_of(np.zeros((2, 4, 4), int), SimpleNamespace(masks=np.zeros((3, 4, 4), int)))
+    monkeypatch.setattr(room, "run", SimpleNamespace(device=torch.device("cpu")), raising=False)
+    broken = make_small(room)
+    with torch.no_grad():
+        broken.head[-1].bias[3] = math.nan
+    with pytest.raises(LabError, match="logits are not finite"):
+        room.predict(broken, np.zeros((1, 64, 64, 3), np.uint8))
+    with pytest.raises(ValueError, match="the teacher's logits are"):
+        room.distillation_loss(torch.zeros(1, 11, 4, 4), torch.zeros(1, 3, 8, 8), lambda x: torch.zeros(1, 11, 1, 1))
+
+
+def test_other_weights_to_begin_with_are_another_training(room, start, drawn, capsys):
+    """A saved state is of the weights that the network began with."""
+    scenes, recipe = drawn.train.take(slice(0, 4)), room.Recipe(2, (32, 32), 0.0)
+    start()
+    room.train("net", partial(make_small, room), scenes, recipe, 0)
+    capsys.readouterr()
+    room.train("net", partial(make_small, room), scenes, recipe, 0)
+    assert "goes on from epoch 2" in capsys.readouterr().out
+
+    def moved():
+        net = make_small(room)
+        with torch.no_grad():
+            net.head[-1].bias += 1
+        return net
+
+    room.train("net", moved, scenes, recipe, 0)
+    assert "goes on" not in capsys.readouterr().out
 
 
 def test_eight_bits(room, used, settings, drawn):

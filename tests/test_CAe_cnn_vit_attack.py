@@ -1,5 +1,6 @@
 """CAe_cnn_vit_attack: drawn shapes and their faint patterns, real files, what is refused, settings, drawing."""
 
+import functools
 import hashlib
 import importlib.util
 import math
@@ -12,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from nasty_files import PICTURES, SHARDS, STRAYS, by_name, encode, put_strays, tables
+from test_mnist import idx, write_mnist
 from torch import nn
 
 from nndl import rooms
 from nndl.files import DataError
 from nndl.records import LabError
 from real_data import REAL, needs
-from test_mnist import idx, write_mnist
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +40,15 @@ def checksum(arrays):
 
 @pytest.fixture(scope="module")
 def shapes(helper):
-    return helper.load_embedded(counts=(160, 16, 400))
+    return helper.load_embedded(counts=(80, 16, 160))
 
 
 def test_the_embedded_pictures(helper, shapes):
-    assert shapes.counts() == {"train": 160, "val": 16, "test": 400} and shapes.source == "embedded"
+    assert shapes.counts() == {"train": 80, "val": 16, "test": 160} and shapes.source == "embedded"
     for part in shapes.parts().values():
         assert part.images.shape == (len(part.labels), 32, 32, 3) and part.images.dtype == np.uint8
         assert part.labels.dtype == np.int64 and set(np.bincount(part.labels)) == {len(part.labels) // 8}
-    again, other = (helper.load_embedded(counts=(160, 16, 400), seed=seed) for seed in (0, 1))
+    again, other = (helper.load_embedded(counts=(80, 16, 160), seed=seed) for seed in (0, 1))
     assert checksum(shapes.arrays()) == checksum(again.arrays()) != checksum(other.arrays())
     assert helper.load_embedded(size=16, counts=(8, 9, 10)).test.images.shape == (10, 16, 16, 3)
     part = shapes.test.take(shapes.test.labels == 3)
@@ -57,7 +58,7 @@ def test_the_embedded_pictures(helper, shapes):
 @pytest.mark.parametrize("faint", [4.0, 16.0, 2.5])
 def test_the_pattern_is_all_that_faint_changes(helper, shapes, faint):
     """Taken away, it leaves the same pictures: nothing was cut off at 0 or 255."""
-    with_, without = (helper.load_embedded(counts=(160, 16, 400), faint=amount) for amount in (faint, 0))
+    with_, without = (helper.load_embedded(counts=(80, 16, 160), faint=amount) for amount in (faint, 0))
     for (images, labels), (plain, same) in zip(with_.parts().values(), without.parts().values()):
         added = helper.faint_pixels(labels, 32, faint)
         assert np.array_equal(labels, same) and np.array_equal(images.astype(int) - added, plain)
@@ -74,7 +75,7 @@ def test_patterns_are_high_frequencies_of_their_own(helper):
     flat = found.reshape(18, -1)
     gram = flat @ flat.T
     assert np.abs(gram - np.diag(np.diag(gram))).max() < 1e-6 * gram.max(), "orthogonal"
-    assert np.array_equal(found[:, :8, :8], found[:, 8:16, 16:24]), "of period 8"
+    assert np.allclose(found[:, :8, :8], found[:, 8:16, 16:24]), "of period 8"
     assert not np.array_equal(found, helper.patterns(18, 32, seed=4))
 
 
@@ -92,7 +93,7 @@ def test_a_pattern_alone_tells_the_class_and_an_attack_of_8_can_replace_it(helpe
     moved = images + change
     assert np.abs(change).max() <= 8 and moved.min() >= 0 and moved.max() <= 255
     assert np.array_equal(told(moved / 1.0), other)
-    plain = helper.load_embedded(counts=(8, 8, 400), faint=0).test
+    plain = helper.load_embedded(counts=(8, 8, 160), faint=0).test
     assert (told(plain.images / 1.0) == plain.labels).mean() < 0.25, "without the pattern it knows nothing"
 
 
@@ -227,24 +228,26 @@ def noise(n, seed, size=(32, 32)):
     return np.random.default_rng(seed).integers(0, 256, (n, *size, 3), dtype=np.uint8)
 
 
-def write_cifar10(folder, n=100, **changes):
-    """A small CIFAR-10 of noise as PNG; changes: {"train_img" | "test_label" | ...: list in place of the column}."""
-    (folder / "plain_text").mkdir(parents=True, exist_ok=True)
+@functools.cache
+def cells(seed):
+    """One hundred pictures of noise as cells of the column img."""
+    return tuple(dict(bytes=encode(image, "PNG"), path=None) for image in noise(100, seed))
+
+
+def with_cell(place, cell, seed=0):
+    """The same with another cell at one place."""
+    return [*cells(seed)[:place], cell, *cells(seed)[place + 1 :]]
+
+
+def write_cifar10(folder, **changes):
+    """A small CIFAR-10 of noise; changes: {"train_img" | "test_label" | ...: list in place of the column}, drop."""
+    (folder / "plain_text").mkdir()
     for seed, part in enumerate(("train", "test")):
-        cells = [dict(bytes=encode(image, "PNG"), path=None) for image in noise(n, seed)]
-        columns = {
-            "img": changes.get(f"{part}_img", cells),
-            "label": changes.get(f"{part}_label", [*range(10)] * (n // 10)),
-        }
-        if "drop" in changes:
-            columns.pop(changes["drop"])
+        columns = {"img": list(cells(seed)), "label": 10 * [*range(10)]}
+        columns = {name: changes.get(f"{part}_{name}", cell) for name, cell in columns.items()}
+        columns.pop(changes.get("drop"), None)
         pq.write_table(pa.table(columns), folder / "plain_text" / f"{part}-00000-of-00001.parquet")
     return folder
-
-
-def with_cell(place, cell, seed=0, n=100):
-    cells = [dict(bytes=encode(image, "PNG"), path=None) for image in noise(n, seed)]
-    return [*cells[:place], cell, *cells[place + 1 :]]
 
 
 def test_cifar10_in_three_parts(helper, tmp_path):
@@ -399,7 +402,8 @@ def test_imagenet_that_is_not_there_or_too_small(helper, tmp_path):
 def test_the_real_mnist(helper):
     data = helper.load_mnist(REAL / "mnist")
     assert data.counts() == {"train": 57000, "val": 3000, "test": 10000}
-    assert np.bincount(data.val.labels).tolist() == [296, 337, 298, 306, 292, 271, 296, 313, 293, 298]
+    shares = np.array([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]) / 20
+    assert np.abs(np.bincount(data.val.labels) - shares).max() <= 1
 
 
 @needs("cifar10")
@@ -437,9 +441,9 @@ def test_good_batches_pass(helper):
 @pytest.mark.parametrize("x, labels, classes, words", [
     (X.numpy(), None, None, "pictures are ndarray"), ((255 * X).byte(), None, None, r"torch.uint8 \(4, 3, 8, 8\)"),
     (X[0], None, None, r"\(3, 8, 8\); a float tensor \(B, C, H, W\)"), (X[:0], None, None, "the batch is empty"),
-    (255 * X, None, None, "divide by 255, and normalise inside"), (X - 1e-3, None, None, r"values from -0\.00"),
+    (255 * X, None, None, "divide by 255, and normalise inside"), (X - 0.1, None, None, r"values from -0\."),
     (X + 0.01, None, None, r"to 1\.0"), (X * torch.nan, None, None, "have NaN"), (X / 0, None, None, "to inf"),
-    (X.where(X < X.max(), torch.nan), None, None, "have NaN"),
+    (X.where(X.max() != X, torch.nan), None, None, "have NaN"),
     (X, Y, 2, "label 2: 0 to 1 is expected"), (X, Y - 1, None, "label -1: none is below 0"), (X, Y - 1, 3, "label -1"),
     (X, Y[:3], 3, r"labels of shape \(3,\) for 4 pictures"), (X, Y[:, None], 3, r"shape \(4, 1\)"),
     (X, Y.float(), 3, "whole numbers"), (X, Y > 0, 3, "whole numbers"), (X, Y.numpy(), 3, "labels are a tensor"),
@@ -518,11 +522,11 @@ def test_settings(helper):
 
 
 @pytest.mark.parametrize("name, value", [
-    *((name, 0) for name in ("steps", "attack_steps", "restarts", "lr", "train_eps")), ("batch_size", 1), ("steps", 1.5),
-    ("steps", math.nan), ("limit", -1), ("limit", 100), ("held", 9), ("tested", 19), ("tested", math.inf), ("lr", 1),
-    ("lr", math.nan), ("train_eps", -8), ("train_eps", math.nan), ("train_eps", 256), ("eps", ()), ("eps", (8, 4)),
-    ("eps", (4, 4)), ("eps", (-1, 4)), ("eps", (0, math.nan)), ("eps", (0, 300)), ("seeds", ()), ("seeds", (0, 0)),
-    ("seeds", (-1,)), ("seeds", (0.5,)), ("seeds", (2**32,)), ("seeds", (math.nan,)),
+    *((name, 0) for name in ("steps", "attack_steps", "restarts", "lr", "train_eps")),
+    ("batch_size", 1), ("steps", 1.5), ("steps", math.nan), ("limit", -1), ("limit", 100), ("held", 9), ("tested", 19),
+    ("tested", math.inf), ("lr", 1), ("lr", math.nan), ("train_eps", -8), ("train_eps", math.nan), ("train_eps", 256),
+    ("eps", ()), ("eps", (8, 4)), ("eps", (4, 4)), ("eps", (-1, 4)), ("eps", (0, math.nan)), ("eps", (0, 300)),
+    ("seeds", ()), ("seeds", (0, 0)), ("seeds", (-1,)), ("seeds", (0.5,)), ("seeds", (2**32,)), ("seeds", (math.nan,)),
 ])  # fmt: skip
 def test_settings_that_cannot_work(helper, name, value):
     with pytest.raises(LabError, match="tested" if (name, value) == ("limit", 100) else f"setting {name}="):
