@@ -122,6 +122,20 @@ def test_a_stamp_lies_where_and_as_large_as_it_says(helper):
     assert abs(edge[..., 0].sum() - math.pi * 8.5**2 / 4) < 12, "a quarter of a disc lies in the picture"
 
 
+def test_the_large_shape_is_the_class(helper, monkeypatch):
+    """Each picture gets eight small shapes of all kinds, and one large one: that of its label."""
+    drawn, labels = {}, np.arange(160) % 8
+    monkeypatch.setattr(helper, "stamp", lambda image, *what: drawn.setdefault(image.ctypes.data, []).append(what))
+    helper.draw_shapes(labels, 32, np.random.default_rng(0))
+    large = [[what for what in calls if len(what[0]) == 32] for calls in drawn.values()]
+    assert [len(calls) for calls in drawn.values()] == [9] * 160 and [len(calls) for calls in large] == [1] * 160
+    assert all(np.array_equal(calls[0][0], helper.stencils(32)[label]) for calls, label in zip(large, labels))
+    radii = [calls[0][1] for calls in large]
+    assert 8 <= min(radii) < 8.5 and 11.7 < max(radii) <= 0.38 * 32
+    small = [what for calls in drawn.values() for what in calls if len(what[0]) == 10]
+    assert max(what[1] for what in small) < 4.2 and len({what[0].tobytes() for what in small}) == 8
+
+
 @pytest.mark.parametrize("values, words", [
     (dict(size=12), "size=12"), (dict(size=8), "size=8"), (dict(counts=(7, 8, 8)), r"counts=\(7, 8, 8\)"),
     (dict(counts=(8, 8)), "three numbers"), (dict(faint=-1), "faint=-1"), (dict(faint=17), "from 0 to 16"),
