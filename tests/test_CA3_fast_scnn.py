@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -1360,6 +1361,8 @@ def test_the_exported_network_gives_the_same_logits(room, used, settings):
     with torch.no_grad():
         here = room.FullSize(used, (65, 97))(x)
     there = torch.from_numpy(room.session(model).run(None, {"x": x.numpy()})[0])
+    plain = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
+    assert np.abs(plain - there.numpy()).max() < 1e-5
     assert here.shape == there.shape == (1, 11, 65, 97)
     assert (here - there).abs().max() < 1e-4 * max(1, here.abs().max())
 
