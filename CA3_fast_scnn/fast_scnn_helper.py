@@ -7,6 +7,7 @@ Pictures come in video sequences whose pictures look alike, so the parts for tra
 import colorsys
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -549,8 +550,14 @@ class Pair(NamedTuple):
     sequence: str
 
 
+DIGITS = re.compile("([0-9]+)")
+
+
 def _pairs(pictures, masks, ending):
-    """The Pairs of two folders, sorted by name, and the paths of all else. ending: what a mask's name may add."""
+    """The Pairs of two folders, frame 2 before frame 10, and the paths of all else.
+
+    ending: what a mask's name may add.
+    """
     for folder in (pictures, masks):
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; {BY_HAND}")
@@ -572,7 +579,8 @@ def _pairs(pictures, masks, ending):
             raise DataError(f"{path}: no mask {path.stem}{ending.upper()}.png in {masks}; bring it, or take it away")
     if not named:
         raise DataError(f"{pictures}: no picture; {BY_HAND}")
-    pairs = [Pair(path, masked[key], path.stem.split("_")[0]) for key, path in named.items()]
+    order = sorted(named, key=lambda key: [int(part) if k % 2 else part for k, part in enumerate(DIGITS.split(key))])
+    pairs = [Pair(named[key], masked[key], named[key].stem.split("_")[0]) for key in order]
     return pairs, [path for path in skipped + strays if not files.is_system(path)]
 
 
@@ -599,6 +607,10 @@ def _check_palette(image, path, palettes):
     if all(len(set(colour)) == 1 for colour in colours.values()) and any(k != c[0] for k, c in colours.items()):
         raise DataError(f"{path}: its palette shows other greys than its indices, so either may be the classes; "
                         "save it as 8-bit grey")  # fmt: skip
+    black = [k for k, colour in colours.items() if colour == (0, 0, 0) and k != VOID]
+    if black and colours.get(VOID, (0, 0, 0)) != (0, 0, 0):
+        raise DataError(f"{path}: index {black[0]} is black and index {VOID} is not, so void may be {black[0]} here; "
+                        f"save the class indices, 0 to {VOID - 1} and void {VOID}, as 8-bit grey")  # fmt: skip
     for k, colour in colours.items():
         known, other = palettes.setdefault(k, (colour, path))
         if known != colour:
@@ -630,8 +642,10 @@ def _read_mask(path, table, palettes=None):
         _check_palette(image, path, {} if palettes is None else palettes)
     mask = np.asarray(image).astype(np.int64) if light is None else (65535 * light).round().astype(np.int64)
     if mask.max() > VOID:
-        colours = "; if it is a mask of colours, load_camvid32 reads it" if image.mode == "P" else ""
-        raise DataError(f"{path}: value {mask.max()}; a mask holds class indices 0 to {VOID}, {VOID} is void{colours}")
+        remedy = "; if it is a mask of colours, load_camvid32 reads it" if image.mode == "P" else ""
+        if image.mode == "L" and not (mask % 17).any():  # grey of 4 bits is read as 0, 17, ... 255
+            remedy = "; if it was saved with 4 bits, save it as 8-bit grey"
+        raise DataError(f"{path}: value {mask.max()}; a mask holds class indices 0 to {VOID}, {VOID} is void{remedy}")
     return mask.astype(np.uint8)
 
 
@@ -679,6 +693,18 @@ def _read(pairs, size, table, known, palettes):
                   np.array([pair.picture.name for pair in pairs]))  # fmt: skip
 
 
+def _check_sequences(pairs):
+    """DataError where two names of sequences differ in case or marks alone: is one of them held out, or are both?"""
+    names = {}
+    for pair in pairs:
+        plain = re.sub("[^a-z0-9]", "", pair.sequence.lower())
+        other = names.setdefault(plain, pair)
+        if not plain or other.sequence != pair.sequence:
+            like = f" beside {other.sequence} of {other.picture.name}" if plain else ""
+            raise DataError(f"{pair.picture}: sequence {pair.sequence!r}{like}; names of sequences have Latin letters "
+                            "or digits, and differ in them; write the same sequence alike")  # fmt: skip
+
+
 def _load(folder, masks, ending, table, size, limit, held_out):
     """What load_camvid and load_camvid32 share. masks: what the name of a part's folder of masks adds to the part's."""
     folder, size, parts, skipped, seen = Path(folder), tuple(size), {}, [], {}
@@ -689,6 +715,7 @@ def _load(folder, masks, ending, table, size, limit, held_out):
             if other := seen.get(files.stem(pair.picture.name)):
                 raise DataError(f"{pair.picture}: {other} has the same name; a picture stands in one part alone")
         seen |= {files.stem(pair.picture.name): pair.picture for pair in parts[part]}
+    _check_sequences(pair for listed in parts.values() for pair in listed)
     parts["extra"], published = parts["val"], parts["train"]
     parts["val"], parts["train"] = ([pair for pair in published if (pair.sequence == held_out) == held]
                                     for held in (True, False))  # fmt: skip
@@ -704,12 +731,15 @@ def _load(folder, masks, ending, table, size, limit, held_out):
         shares = class_shares(found.masks)
         if not shares[:VOID].any():
             raise DataError(f"{folder}: all pixels of the {part} part are void; its masks seem to be empty")
+        for name in dict.fromkeys(found.sequences) if part != "train" else ():
+            if (found.masks[found.sequences == name] == VOID).all():
+                raise DataError(f"{folder}: all pixels of sequence {name} of the {part} part are void; mend its masks")
         lacks = [name for name, share in zip(CLASSES, shares) if not share]
         if lacks and not limit:
             raise DataError(f"{folder}: no picture of the {part} part has the class {', '.join(lacks)}; mIoU would be "
                             "a mean over other classes")  # fmt: skip
         missing += [f"{', '.join(lacks)} not in {part}"] if lacks else []
-    shared = sorted(set(scenes["train"].sequences) & set(scenes["test"].sequences))
+    shared = sorted({pair.sequence for pair in published} & set(scenes["test"].sequences))
     note = (f"chosen on sequence {held_out}", f"in train and test: sequence {', '.join(shared)}" if shared else "",
             *missing, files.skipped_note(skipped))  # fmt: skip
     return Streets("CamVid", "real", **scenes, note="; ".join(filter(None, note)))
@@ -769,11 +799,13 @@ def check_settings(cfg):
         raise LabError(f"setting crop={cfg.crop}: multiples of 8, at most size={cfg.size}")
     if len(cfg.scales) != 2 or not 0.1 <= cfg.scales[0] <= cfg.scales[1] <= 10:
         raise LabError(f"setting scales={cfg.scales}: two enlargements from 0.1 to 10 are needed, the least first")
-    if max(cfg.steps, cfg.cut_steps, cfg.distilled_steps, cfg.trial_steps) > 1_000_000:
-        raise LabError("settings of steps: at most 1,000,000 each")
-    for name in ("lr", "width"):
-        if not 0 < getattr(cfg, name) < float("inf"):
-            raise LabError(f"setting {name}={getattr(cfg, name)}: above 0, and finite")
+    if cfg.counts[0] < 2:
+        raise LabError(f"setting counts={cfg.counts}: two pictures to learn from at least; a control swaps their masks")
+    if max(cfg.steps, cfg.cut_steps, cfg.distilled_steps, cfg.trial_steps) > 400_000:
+        raise LabError("settings of steps: at most 400,000 each")
+    for name, most in (("lr", 100), ("width", 16)):
+        if not 0 < getattr(cfg, name) <= most:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: above 0, and at most {most}")
     for name in ("weight_decay", "auxiliary"):
         if not 0 <= getattr(cfg, name) < float("inf"):
             raise LabError(f"setting {name}={getattr(cfg, name)}: 0 or more, and finite")
@@ -782,7 +814,7 @@ def check_settings(cfg):
     if cfg.threads > (os.cpu_count() or 1):
         raise LabError(f"setting threads={cfg.threads}: this machine has {os.cpu_count()}")
     powers = list(cfg.powers)
-    if powers[:1] != [0] or len({f"{p:g}" for p in powers}) < len(powers) or not all(0 <= p <= 2 for p in powers):
+    if powers[:1] != [0] or len({f"{abs(p):g}" for p in powers}) < len(powers) or not all(0 <= p <= 2 for p in powers):
         raise LabError(f"setting powers={cfg.powers}: different ones from 0 to 2 are needed, 0 first")
     seeds = list(cfg.seeds)
     if (
@@ -791,18 +823,23 @@ def check_settings(cfg):
         or any(seed != int(seed) or not 0 <= seed < 2**31 for seed in seeds)
     ):
         raise LabError(f"setting seeds={cfg.seeds}: whole numbers from 0 to below 2^31, two at least, none twice")
+    if cfg.trial_seed in seeds or cfg.trial_seed >= 2**31:
+        raise LabError(f"setting trial_seed={cfg.trial_seed}: below 2^31, and none of seeds={cfg.seeds}: what a choice "
+                       "was made with is used nowhere else")  # fmt: skip
 
 
 def check_blocks(streets, block):
     """LabError where a part that is scored has fewer than two blocks of so many frames: intervals draw blocks."""
+    if len(streets.train.names) < 2:
+        raise LabError("one picture to learn from: two at least are needed, since a control swaps their masks")
     for part, scenes in streets.parts().items():
         lengths = [int((scenes.sequences == name).sum()) for name in dict.fromkeys(scenes.sequences)]
         if part != "train" and sum(-(-n // block) for n in lengths) < 2:
             raise LabError(f"setting block={block}: the {part} part has {sum(lengths)} frames, fewer than two blocks; "
                            "take smaller blocks, or more pictures (limit, counts)")  # fmt: skip
         if part != "train" and len(lengths) > 1 and max(lengths) == 1:
-            raise LabError(f"{part}: each picture has a sequence of its own ({', '.join(scenes.names[:2])}); the "
-                           "name of a picture begins with its sequence and an underscore")  # fmt: skip
+            raise LabError(f"{part}: each picture has a sequence of its own ({', '.join(scenes.names[:2])}); names "
+                           "begin with the sequence and an underscore; or take a larger limit")  # fmt: skip
 
 
 # ---------------------------------------------------------------- drawing

@@ -450,23 +450,50 @@ def check_model(model, x):
 # ---------------------------------------------------------------- settings
 
 
-def check_settings(cfg):
-    """LabError naming a setting that cannot work, whatever the data; eps and train_eps are in 1/255."""
-    least = {"steps": 1, "batch_size": 2, "attack_steps": 1, "restarts": 1, "limit": 0, "held": 10, "tested": 20}
+KINDS = ("standard", "pgd", "trades", "fgsm", "fast", "noise")  # trainings
+ALWAYS = {"repeated": ("standard", "pgd"), "once": ("fgsm", "fast", "noise")}  # later parts look at these
+
+
+def check_numbers(cfg):
+    """LabError naming a setting that is no number as it has to be."""
+    least = {"steps": 1, "trial_steps": 1, "batch_size": 2, "attack_steps": 1, "strong_steps": 1, "fab_steps": 1,
+             "restarts": 1, "queries": 1, "draws": 20, "watched": 1, "limit": 0, "held": 10, "tested": 20,
+             "photographs": 0}  # fmt: skip
     for name, lowest in least.items():
         value = getattr(cfg, name)
         if not lowest <= value < math.inf or value != int(value):
             raise LabError(f"setting {name}={value}: a whole number is needed, {lowest} at least")
-    if not 0 < cfg.lr < 1:
-        raise LabError(f"setting lr={cfg.lr}: between 0 and 1")
-    if not 0 < cfg.train_eps <= 255:
-        raise LabError(f"setting train_eps={cfg.train_eps}: above 0 and at most 255 (it is in 1/255)")
+    most = {"train_eps": 255, "defence_eps": 255, "sigma": 10, "l2_eps": 1000}
+    for name, largest in most.items():
+        value = getattr(cfg, name)
+        if not 0 < value <= largest:
+            of = " (it is in 1/255)" if largest == 255 else ""
+            raise LabError(f"setting {name}={value}: above 0 and at most {largest} is needed{of}")
+    if not 0 <= cfg.trades < math.inf:
+        raise LabError(f"setting trades={cfg.trades}: 0 or more is needed, and finite")
+
+
+def check_settings(cfg):
+    """LabError naming a setting that cannot work, whatever the data; sizes of attacks are in 1/255."""
+    check_numbers(cfg)
+    if not cfg.rates or any(not 0 < rate < 1 for rate in cfg.rates) or len(set(cfg.rates)) < len(cfg.rates):
+        raise LabError(f"setting rates={cfg.rates}: learning rates between 0 and 1, one at least and none twice")
     eps = list(cfg.eps)
     if not eps or any(not 0 <= value <= 255 for value in eps) or any(a >= b for a, b in pairwise(eps)):
         raise LabError(f"setting eps={cfg.eps}: sizes from 0 to 255 (in 1/255) in rising order, one at least")
     seeds = list(cfg.seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or any(not 0 <= seed < 2**32 or seed != int(seed) for seed in seeds):
-        raise LabError(f"setting seeds={cfg.seeds}: whole numbers from 0 to below 2^32, one at least and none twice")
+    if len(set(seeds)) < max(2, len(seeds)) or any(not 0 <= seed < 2**32 or seed != int(seed) for seed in seeds):
+        raise LabError(f"setting seeds={cfg.seeds}: whole numbers from 0 to below 2^32, two at least and none twice")
+    for name, needed in ALWAYS.items():
+        kinds = getattr(cfg, name)
+        if not set(needed) <= set(kinds) <= set(KINDS) or len(set(kinds)) < len(kinds):
+            raise LabError(
+                f"setting {name}={kinds}: trainings, {', '.join(needed)} at least; known: {', '.join(KINDS)}"
+            )
+    if both := set(cfg.repeated) & set(cfg.once):
+        raise LabError(f"setting once={cfg.once}: {', '.join(sorted(both))} stands in `repeated` too")
+    if cfg.dataset not in ("mnist", "cifar10"):
+        raise LabError(f"setting dataset={cfg.dataset!r}: mnist or cifar10")
     if 0 < cfg.limit < cfg.tested:
         raise LabError(f"setting tested={cfg.tested}: at most limit={cfg.limit}, or limit=0 (all)")
 

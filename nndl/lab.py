@@ -325,7 +325,9 @@ class Checkpoint:
         saved = [path for path in self.folder.glob("epoch-*") if path.suffix != ".part"]
         if saved:
             self.load(max(saved, key=lambda path: int(path.name.removeprefix("epoch-"))))
-        elif run.accelerator.is_main_process and any(self.folder.parent.glob(f"{folder[:-12]}{'?' * 12}/epoch-*")):
+        elif run.accelerator.is_main_process and any(
+            path.suffix != ".part" for path in self.folder.parent.glob(f"{folder[:-12]}{'?' * 12}/epoch-*")
+        ):
             print(f"{name}: begins anew; a saved state is there, but of other settings, data or code")
 
     def load(self, saved):
@@ -347,7 +349,9 @@ class Checkpoint:
                 f"delete that folder and start again"
             ) from None
         self.done, self.spent = state["done"], state["seconds"]
-        self.run.earlier += self.spent
+        if self.folder not in self.run.read:  # a cell that is run once more reads the same training again
+            self.run.earlier += self.spent
+        self.run.read.add(self.folder)
         if accelerator.is_main_process:
             print(f"{self.name}: goes on from epoch {self.done}")
 
@@ -381,6 +385,7 @@ class Checkpoint:
                 f"started again, the run goes on from epoch {self.done}"
             ) from None
         accelerator.wait_for_everyone()
+        self.run.read.add(self.folder)
         self.done = done
 
 

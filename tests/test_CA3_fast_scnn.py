@@ -1,5 +1,5 @@
 """CA3_fast_scnn: drawn streets, CamVid in both layouts, what is refused, settings, drawing; scores, network, losses,
-views, training, export.
+random crops, training, export.
 """
 
 import ast
@@ -395,6 +395,62 @@ def test_the_same_picture_twice_in_a_part(helper, segnet):
     refuses(lambda: helper.load_camvid(segnet, SIZE), again.name, f"the same picture as {first}")
 
 
+def test_a_palette_with_black_for_void_elsewhere(helper, segnet):
+    """Index 0 black and index 11 coloured: void may be 0, and all classes one too high."""
+    colours = np.random.default_rng(0).integers(1, 255, (256, 3)).astype(np.uint8)
+    for black, refused in ((helper.VOID, False), (0, True)):
+        palette = colours.copy()
+        palette[black] = 0
+        for path in (segnet / "trainannot").glob("*.png"):
+            image = Image.fromarray(np.array(Image.open(path)), "P")
+            image.putpalette(palette.tobytes())
+            image.save(path)
+        if refused:
+            refuses(lambda: helper.load_camvid(segnet, SIZE), "index 0 is black", "8-bit grey")
+        else:
+            helper.load_camvid(segnet, SIZE)
+
+
+def test_masks_of_four_bits(helper, segnet):
+    path = segnet / "testannot" / "Seq05VD_f1.png"
+    rewrite(path, np.asarray(Image.open(path)) * np.uint8(17))
+    refuses(lambda: helper.load_camvid(segnet, SIZE), path.name, "value 187", "4 bits")
+
+
+def renamed(segnet, part, old, new):
+    """Give a picture and its mask another name."""
+    for folder in (segnet / part, segnet / f"{part}annot"):
+        for path in folder.glob(f"{old}.*"):
+            path.rename(path.with_name(new + path.suffix))
+
+
+@pytest.mark.parametrize("part, old, new", [
+    ("train", "0006R0_f2", "0006r0_f2"), ("test", "0001TP_9", "0001-TP_9"), ("test", "Seq05VD_f1", "__f1"),
+], ids=str)  # fmt: skip
+def test_names_of_sequences_that_are_nearly_alike(helper, segnet, part, old, new):
+    """A held-out sequence whose name is written in two ways would be in training, too."""
+    renamed(segnet, part, old, new)
+    refuses(lambda: helper.load_camvid(segnet, SIZE), "sequence", "write the same sequence alike")
+
+
+def test_frames_are_in_the_order_of_their_numbers(helper, segnet):
+    renamed(segnet, "train", "0016E5_1", "0016E5_10")
+    names = helper.load_camvid(segnet, SIZE).train.names.tolist()
+    assert names == [
+        f"{name}.webp" for name in ("0001TP_1", "0001TP_2", "0016E5_2", "0016E5_3", "0016E5_4", "0016E5_10")
+    ]
+
+
+def test_a_scored_sequence_of_void_alone(helper, segnet):
+    path = segnet / "testannot" / "0001TP_9.png"
+    rewrite(path, np.full_like(np.asarray(Image.open(path)), helper.VOID))
+    refuses(lambda: helper.load_camvid(segnet, SIZE), "sequence 0001TP of the test part", "void")
+
+
+def test_the_sequence_of_choices_is_named_where_the_test_part_has_it_too(helper, segnet):
+    assert "in train and test: sequence 0001TP" in helper.load_camvid(segnet, SIZE, held_out="0001TP").note
+
+
 def test_parts_need_two_blocks_and_sequences(helper, drawn):
     helper.check_blocks(drawn, 8)
     few = replace(drawn, val=drawn.val.take(np.arange(8)))
@@ -404,6 +460,8 @@ def test_parts_need_two_blocks_and_sequences(helper, drawn):
     apart = drawn.test._replace(sequences=np.array(drawn.test.names))
     with pytest.raises(LabError, match="test: each picture has a sequence of its own"):
         helper.check_blocks(replace(drawn, test=apart), 8)
+    with pytest.raises(LabError, match="one picture to learn from"):
+        helper.check_blocks(replace(drawn, train=drawn.train.take(slice(1))), 8)
 
 
 def test_limits_keep_all_sequences(helper, segnet):
@@ -549,16 +607,18 @@ def test_the_published_parts(helper):
 # ---------------------------------------------------------------- settings
 
 
-GOOD = dict(size=(96, 128), crop=(64, 96), steps=10, cut_steps=1, distilled_steps=1, trial_steps=1, trial_seed=0,
-            batch_size=2, lr=0.1, decay=0.0, seeds=[0, 1], limit=0, counts=(1, 1, 1), block=1, threads=1, rounds=2,
+GOOD = dict(size=(96, 128), crop=(64, 96), steps=10, cut_steps=1, distilled_steps=1, trial_steps=1, trial_seed=2,
+            batch_size=2, lr=0.1, decay=0.0, seeds=[0, 1], limit=0, counts=(2, 1, 1), block=1, threads=1, rounds=2,
             scales=(1.0, 1.0), width=1.0, weight_decay=0.0, auxiliary=0.0, powers=(0.0,))  # fmt: skip
 BAD = {"size": [(32, 128), (96,), (96, 128.5)], "crop": [(97, 96), (104, 96), (64, 136), (60, 96), (0, 64)],
        "steps": [0], "cut_steps": [0], "trial_steps": [0], "batch_size": [1], "limit": [-1],
        "lr": [0, -1, float("inf"), float("nan")], "decay": [1, -0.1, float("nan")],
-       "seeds": [[], [1], [1, 1], [-1, 0], [0.5, 1], [0, 2**31]], "counts": [(1, 1), (1, 0, 1)], "block": [0],
-       "threads": [0, 10_000], "scales": [(2.0, 1.0), (0, 1), (1,), (1, 11), (1, float("nan"))], "width": [0],
+       "seeds": [[], [1], [1, 1], [-1, 0], [0.5, 1], [0, 2**31]], "counts": [(1, 1), (2, 0, 1), (1, 1, 1)],
+       "trial_seed": [0, 1, -1, 2**31], "block": [0],
+       "threads": [0, 10_000], "scales": [(2.0, 1.0), (0, 1), (1,), (1, 11), (1, float("nan"))],
+       "width": [0, 17, float("nan")],
        "rounds": [1], "weight_decay": [-1], "auxiliary": [-0.1],
-       "powers": [(), (0.5,), (0, 0), (0, -1), (0, 3)]}  # fmt: skip
+       "powers": [(), (0.5,), (0, 0), (0.0, -0.0), (0, -1), (0, 3)]}  # fmt: skip
 
 
 def test_settings(helper):
@@ -1069,7 +1129,7 @@ def test_rate_warms_up_and_falls(room, steps):
     assert abs(values[steps // 2] - 0.5**0.9) < 1e-12
 
 
-# ---------------------------------------------------------------- views
+# ---------------------------------------------------------------- random crops
 
 
 @pytest.fixture
@@ -1103,7 +1163,7 @@ def test_picture_and_masks_stay_together(room, settings, coded, monkeypatch):
     for seed in range(12):
         theta = room.draw_boxes(8, (96, 128), (64, 96), draw(seed))
         mirrored |= set(theta[:, 0, 0].sign().tolist())
-        x, masks = room.views(*coded, (64, 96), draw(seed))
+        x, masks = room.random_crops(*coded, (64, 96), draw(seed))
         assert x.shape == (8, 3, 64, 96) and [mask.shape[1:] for mask in masks] == [(32, 48), (8, 12), (2, 3)]
         code = (x[:, 0] + 1) * 127.5 / 20
         for k, (step, mask) in enumerate(zip((2, 8, 32), masks)):
@@ -1138,8 +1198,8 @@ def test_boxes_have_the_scales_and_places_that_they_say(room, settings):
     assert not theta[:, 0, 1].any() and not theta[:, 1, 0].any()
 
 
-def test_views_follow_from_the_generator(room, settings, coded):
-    first, again, other = (room.views(*coded, (64, 96), draw(seed)) for seed in (1, 1, 2))
+def test_crops_follow_from_the_generator(room, settings, coded):
+    first, again, other = (room.random_crops(*coded, (64, 96), draw(seed)) for seed in (1, 1, 2))
     assert torch.equal(first[0], again[0]) and all(map(torch.equal, first[1], again[1]))
     assert not torch.equal(first[0], other[0]) and not torch.equal(first[1][0], other[1][0])
     whole = room.scaled(coded[0])

@@ -526,21 +526,30 @@ def test_one_layer_in_training_mode_is_named(helper):
 
 # ---------------------------------------------------------------- settings
 
-GOOD = dict(seeds=(0, 1), steps=600, batch_size=64, lr=2e-3, eps=(0.0, 0.5, 8.0), train_eps=8.0, attack_steps=5,
-            restarts=1, limit=0, held=300, tested=200)  # fmt: skip
+GOOD = dict(seeds=(0, 1), steps=600, trial_steps=100, batch_size=64, rates=(1e-3, 2e-3), eps=(0.0, 0.5, 8.0),
+            watched=64, train_eps=8.0, attack_steps=5, strong_steps=20, fab_steps=10, restarts=1, queries=100,
+            draws=200, limit=0, held=300, tested=200, photographs=0, defence_eps=2.0, sigma=0.25, l2_eps=0.5,
+            trades=6.0, dataset="mnist", repeated=("standard", "pgd"), once=("fgsm", "fast", "noise"))  # fmt: skip
 
 
 def test_settings(helper):
     helper.check_settings(SimpleNamespace(**GOOD))
-    helper.check_settings(SimpleNamespace(**GOOD | dict(limit=200, held=10, tested=20, eps=(255,), seeds=(2**32 - 1,))))
+    edges = dict(limit=200, held=10, tested=20, eps=(255,), seeds=(2**32 - 1, 0), dataset="cifar10", trades=0.0)
+    helper.check_settings(SimpleNamespace(**GOOD | edges))
 
 
 @pytest.mark.parametrize("name, value", [
-    *((name, 0) for name in ("steps", "attack_steps", "restarts", "lr", "train_eps")),
+    *((name, 0) for name in ("steps", "trial_steps", "attack_steps", "strong_steps", "fab_steps", "restarts", "queries",
+                             "watched", "train_eps", "defence_eps", "sigma", "l2_eps")),
     ("batch_size", 1), ("steps", 1.5), ("steps", math.nan), ("limit", -1), ("limit", 100), ("held", 9), ("tested", 19),
-    ("tested", math.inf), ("lr", 1), ("lr", math.nan), ("train_eps", -8), ("train_eps", math.nan), ("train_eps", 256),
+    ("tested", math.inf), ("draws", 19), ("photographs", -1), ("train_eps", -8), ("train_eps", math.nan),
+    ("train_eps", 256), ("sigma", math.inf), ("trades", -1), ("trades", math.nan), ("rates", ()), ("rates", (0.0, 0.1)),
+    ("rates", (1.0,)), ("rates", (math.nan,)), ("rates", (0.1, 0.1)),
     ("eps", ()), ("eps", (8, 4)), ("eps", (4, 4)), ("eps", (-1, 4)), ("eps", (0, math.nan)), ("eps", (0, 300)),
-    ("seeds", ()), ("seeds", (0, 0)), ("seeds", (-1,)), ("seeds", (0.5,)), ("seeds", (2**32,)), ("seeds", (math.nan,)),
+    ("seeds", ()), ("seeds", (0,)), ("seeds", (0, 0)), ("seeds", (-1, 0)), ("seeds", (0.5, 1)), ("seeds", (2**32, 0)),
+    ("seeds", (math.nan, 1)), ("repeated", ("standard",)), ("repeated", ("standard", "pgd", "magic")),
+    ("repeated", ("standard", "pgd", "pgd")), ("once", ("fgsm", "fast")), ("once", ("fgsm", "fast", "noise", "pgd")),
+    ("dataset", "cifar100"),
 ])  # fmt: skip
 def test_settings_that_cannot_work(helper, name, value):
     with pytest.raises(LabError, match="tested" if (name, value) == ("limit", 100) else f"setting {name}="):

@@ -95,6 +95,27 @@ def states(folder):
     return sorted(path.name for path in (folder / "runs" / "demo" / "state").glob("*/*"))
 
 
+def test_a_training_that_is_read_again_took_its_time_once():
+    def state(run):
+        return run.checkpoint("toy", [])
+
+    run = lab.start(SETTINGS)
+    first = state(run)
+    first.begin -= 1000  # as if the training had begun so many seconds ago
+    first.save(1)
+    assert state(run).done == 1 and run.earlier == 0, "a cell that is run again, in the run that trained"
+    AcceleratorState._reset_state(True)
+    run.lock.release()
+    run = lab.start(SETTINGS)
+    assert [state(run).done for _ in range(3)] == [1, 1, 1] and 1000 <= run.earlier < 1900, "read three times"
+
+
+def test_an_unfinished_save_is_no_other_training(tmp_path):
+    broken = training_room(tmp_path / "broken")
+    assert train(broken, KILL_IN_SAVE="1")[0] == -signal.SIGKILL
+    assert train(broken)[1] == "done before: 0\n", "nothing was saved, so nothing is there of other settings"
+
+
 def test_killed_training_ends_as_if_it_had_not_been(tmp_path):
     whole = training_room(tmp_path / "whole")
     assert train(whole)[0] == 0
