@@ -23,15 +23,10 @@ from nndl import files
 from nndl.figures import (  # noqa: F401 (notebooks take them from here)
     BLUE,
     COLOURS,
-    GREEN,
     GREY,
-    ORANGE,
-    PINK,
     finish,
     show_confusion,
     show_lines,
-    show_pictures,
-    show_points,
     style,
 )
 from nndl.files import DataError
@@ -141,10 +136,10 @@ def disc(x, y, radius, n=12):
     return list(zip((x + radius * np.cos(angles)).tolist(), (y + radius * np.sin(angles)).tolist()))
 
 
-def strip(left, right, low=0.0):
+def strip(left, right):
     """A contour on the ground along the whole road; in short pieces, so that it can bend."""
     z = np.concatenate([np.geomspace(NEAR, FAR, 14), [FAR + 20]])
-    return [(left, low, d) for d in z] + [(right, low, d) for d in z[::-1]]
+    return [(left, 0, d) for d in z] + [(right, 0, d) for d in z[::-1]]
 
 
 def ground(rng, road, walks):
@@ -262,14 +257,7 @@ def car(rng, x, z, speed=0.0):
     profile = [(0, 0.25), (long, 0.25), (long, waist), (long - slope, high), (near, high), (0, waist)]
     panes = [(long - slope - 0.2, waist), (long - slope - 0.3, high - 0.15), (near + 0.25, high - 0.15), (0.35, waist)]
     wheels = [along(disc(d, 0.32, 0.32), shown, z) for d in (0.8, long - 0.8)]
-    cabin = [
-        (-half, waist - 0.2),
-        (half, waist - 0.2),
-        (half, waist),
-        (half * 0.8, high),
-        (-half * 0.8, high),
-        (-half, waist),
-    ]
+    cabin = [*box(-half, half, waist - 0.2, waist)[:3], (half * 0.8, high), (-half * 0.8, high), (-half, waist)]
     screen = [(-half * 0.84, waist + 0.06), (half * 0.84, waist + 0.06), (half * 0.7, high - 0.12),
               (-half * 0.7, high - 0.12)]  # fmt: skip
     lamps = [facing(box(s * half - 0.15, s * half + 0.15, 0.62, 0.78), x - s * 0.17, z) for s in (-1, 1)]
@@ -320,9 +308,8 @@ def bicyclist(rng, x, z, speed):
     """A person on a bicycle, seen along or across it: a Thing."""
     dark, frame = np.full(3, rng.uniform(20, 60)), paint(rng)
     if rng.random() < 0.5:
-        wheel = facing(box(-0.06, 0.06, 0, 0.68), x, z)
-        bar = facing(box(-0.3, 0.3, 1.0, 1.08), x, z)
-        faces = [(dark, BICYCLIST, [wheel]), (frame, BICYCLIST, [bar])]
+        wheel, bar = box(-0.06, 0.06, 0, 0.68), box(-0.3, 0.3, 1.0, 1.08)
+        faces = [(dark, BICYCLIST, [facing(wheel, x, z)]), (frame, BICYCLIST, [facing(bar, x, z)])]
     else:
         rings = [[facing(disc(s * 0.5, 0.34, r, 14), x, z) for r in (0.36, 0.24)] for s in (-1, 1)]
         faces = [(dark, BICYCLIST, ring) for ring in rings]
@@ -357,10 +344,8 @@ def one_side(rng, s, road, walk):
     inner, outer = road + 0.35, edge - 0.35
     things += [pole(rng, s * inner, d) for d in rng.uniform(7, 22) + rng.uniform(15, 22) * np.arange(3)]
     things += [sign(rng, s * inner, d) for d in rng.uniform(7, 20) + rng.uniform(9, 15) * np.arange(4)]
-    things += [
-        pedestrian(rng, s * rng.uniform(inner, outer), d)
-        for d in rng.uniform(8, 18) + rng.uniform(7, 11) * np.arange(4)
-    ]
+    places = rng.uniform(8, 18) + rng.uniform(7, 11) * np.arange(4)
+    things += [pedestrian(rng, s * rng.uniform(inner, outer), d) for d in places]
     things += [unlabelled(rng, s * outer, d) for d in rng.uniform(5, 12) + rng.uniform(6, 11) * np.arange(5)]
     if rng.random() < 0.4:
         things += [tree(rng, s * outer, d) for d in rng.uniform(9, 16) + rng.uniform(9, 14) * np.arange(4)]
@@ -424,11 +409,10 @@ def flatten(things):
     contours = [(np.array(part, float), number) for number, face in enumerate(faces) for part in face[2]]
     owner, lengths = np.array([number for _, number in contours]), [len(part) for part, _ in contours]
     colours, labels, thing = (np.array([face[k] for face in faces]) for k in (0, 1, 3))
-    speeds = np.array([thing.speed for thing in things])
-    return dict(points=np.concatenate([part for part, _ in contours]), speeds=np.repeat(speeds[thing[owner]], lengths),
-                ends=np.cumsum([0, *lengths]), owner=owner, colours=colours, labels=labels, thing=thing,
-                z=np.array([thing.z for thing in things]), speed=speeds,
-                layer=np.array([thing.layer for thing in things]))  # fmt: skip
+    layer, z, speed = (np.array([thing[k] for thing in things]) for k in range(3))
+    return dict(points=np.concatenate([part for part, _ in contours]), speeds=np.repeat(speed[thing[owner]], lengths),
+                ends=np.cumsum([0, *lengths]), owner=owner, colours=colours, labels=labels, thing=thing, z=z,
+                speed=speed, layer=layer)  # fmt: skip
 
 
 def project(street, frame, points, size):
@@ -452,8 +436,7 @@ def seen_faces(street, frame, size):
     there = (ahead > NEAR) | (flat["layer"] < 3)  # what has fallen behind the camera is gone
     thing = flat["thing"][flat["owner"]]
     kept = np.flatnonzero((high >= 0).all(1) & (low < (columns, rows)).all(1) & (high > low).any(1) & there[thing])
-    rank = np.argsort(np.lexsort((-ahead, flat["layer"])))  # far things first, layer by layer
-    kept = kept[np.argsort(rank[thing[kept]], kind="stable")]
+    kept = kept[np.lexsort((-ahead[thing[kept]], flat["layer"][thing[kept]]))]  # far things first, layer by layer
     contours, ends = {}, flat["ends"]
     for k, face in zip(kept.tolist(), flat["owner"][kept].tolist()):
         contours.setdefault(face, []).append(corners[ends[k] : ends[k + 1]])
@@ -496,18 +479,14 @@ def draw_scene(rng, street, frame, size):
 
 def make_scenes(count, part, seed, size):
     """So many drawn scenes in sequences of FRAMES: Scenes. part: its name begins the sequences' names."""
-    images, masks, sequences, names = [], [], [], []
+    rows = []
     for k in range(count):
         number, frame = divmod(k, FRAMES)
         if frame == 0:
-            rng = np.random.default_rng([seed, *part.encode(), number])
+            rng, name = np.random.default_rng([seed, *part.encode(), number]), f"{part}{number:03d}"
             street = make_street(rng)
-        image, mask = draw_scene(rng, street, frame, size)
-        images.append(image)
-        masks.append(mask)
-        sequences.append(f"{part}{number:03d}")
-        names.append(f"{part}{number:03d}_{frame:03d}.png")
-    return Scenes(np.stack(images), np.stack(masks), np.array(sequences), np.array(names))
+        rows.append((*draw_scene(rng, street, frame, size), name, f"{name}_{frame:03d}.png"))
+    return Scenes(*map(np.array, zip(*rows)))
 
 
 def load_embedded(size=(96, 128), counts=(160, 48, 80), seed=0):
@@ -515,10 +494,8 @@ def load_embedded(size=(96, 128), counts=(160, 48, 80), seed=0):
 
     size: (H, W); counts: pictures for training, choosing and testing.
     """
-    parts = [
-        make_scenes(count, part, seed, tuple(size))
-        for count, part in zip(counts, ("train", "val", "test"), strict=True)
-    ]
+    names = zip(counts, ("train", "val", "test"), strict=True)
+    parts = (make_scenes(count, part, seed, tuple(size)) for count, part in names)
     return Streets("drawn streets", "embedded", *parts, note="drawn by make_scenes; no street is in two parts")
 
 
@@ -740,7 +717,9 @@ def _load(folder, masks, ending, table, size, limit, held_out):
                             "a mean over other classes")  # fmt: skip
         missing += [f"{', '.join(lacks)} not in {part}"] if lacks else []
     shared = sorted({pair.sequence for pair in published} & set(scenes["test"].sequences))
-    note = (f"chosen on sequence {held_out}", f"in train and test: sequence {', '.join(shared)}" if shared else "",
+    kind = files.picture_format(files.read_bytes(published[0].picture))
+    note = (f"{kind} pictures" if kind in ("WEBP", "JPEG") else "",  # which may have lost something
+            f"chosen on sequence {held_out}", f"in train and test: sequence {', '.join(shared)}" if shared else "",
             *missing, files.skipped_note(skipped))  # fmt: skip
     return Streets("CamVid", "real", **scenes, note="; ".join(filter(None, note)))
 
@@ -801,8 +780,9 @@ def check_settings(cfg):
         raise LabError(f"setting scales={cfg.scales}: two enlargements from 0.1 to 10 are needed, the least first")
     if cfg.counts[0] < 2:
         raise LabError(f"setting counts={cfg.counts}: two pictures to learn from at least; a control swaps their masks")
-    if max(cfg.steps, cfg.cut_steps, cfg.distilled_steps, cfg.trial_steps) > 400_000:
-        raise LabError("settings of steps: at most 400,000 each")
+    for name in ("steps", "cut_steps", "distilled_steps", "trial_steps"):
+        if getattr(cfg, name) > 400_000:
+            raise LabError(f"setting {name}={getattr(cfg, name)}: at most 400,000")
     for name, most in (("lr", 100), ("width", 16)):
         if not 0 < getattr(cfg, name) <= most:
             raise LabError(f"setting {name}={getattr(cfg, name)}: above 0, and at most {most}")
@@ -918,11 +898,8 @@ def place_labels(figure, axis, texts, points):
         taken.append(text.get_window_extent(renderer))
 
 
-def show_frontier(points, title, xlabel, ylabel, verticals=()):
-    """Named points {name: dict(x, y)}, x on a logarithmic axis; with intervals where low and high (of y) are given.
-
-    verticals: {name: x} of what has no y; a dotted line each.
-    """
+def show_frontier(points, title, xlabel, ylabel):
+    """Named points {name: dict(x, y)}, x on a logarithmic axis; with intervals where low and high (of y) are given."""
     figure, axis = plt.subplots(figsize=(7.6, 4.2))
     texts, taken = [], []
     for (name, point), colour, marker in zip(points.items(), cycle(COLOURS), cycle("os^Dv<>X*P")):
@@ -933,10 +910,6 @@ def show_frontier(points, title, xlabel, ylabel, verticals=()):
         texts.append(axis.annotate(name, (point["x"], point["y"]), (0, 0), textcoords="offset points", fontsize=8,
                                    color=colour))  # fmt: skip
         taken.append((point["x"], point["y"]))
-    for name, x in dict(verticals).items():
-        axis.axvline(x, color=GREY, linestyle=":")
-        axis.text(x, 0.98, f" {name}", rotation=90, va="top", ha="right", fontsize=8, color=GREY,
-                  transform=axis.get_xaxis_transform())  # fmt: skip
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter("{x:g}")

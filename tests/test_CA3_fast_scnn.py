@@ -2,7 +2,6 @@
 random crops, training, export.
 """
 
-import ast
 import hashlib
 import math
 import shutil
@@ -13,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
-import nbformat
 import numpy as np
 import onnx
 import onnxruntime
@@ -49,13 +47,6 @@ def room(tmp_path_factory):
         shutil.copy(path, folder)
     module = load_definitions(folder / "code.ipynb")
     module.VOID, module.CLASSES, module.K = module.helper.VOID, module.helper.CLASSES, len(module.helper.CLASSES)
-    module.weights = Path("nowhere")
-    if not hasattr(module, "CutMobileNet"):  # in one cell with a statement that looks for its weights
-        for cell in nbformat.read(folder / "code.ipynb", as_version=4).cells:
-            if cell.cell_type == "code" and "class CutMobileNet" in cell.source:
-                tree = ast.parse(cell.source)
-                tree.body = [part for part in tree.body if isinstance(part, ast.ClassDef)]
-                exec(compile(tree, "CutMobileNet", "exec"), vars(module))
     return module
 
 
@@ -128,6 +119,9 @@ def test_seeds_reproduce_drawn_streets(helper):
     few = helper.load_embedded((64, 96), (4, 2, 3), 3)
     assert np.array_equal(few.train.images, one.train.images[:4]), "fewer pictures are the first of more"
     assert hashlib.sha256(one.train.masks.tobytes()).hexdigest()[:16] == "492347644316c176"
+    grey, means = one.train.images.mean(-1), [83.1, 63.4, 55.1, 54.2, 50.7, 61.2, 91.2, 40.6, 43.2, 51.1, 49.2, 58.4]
+    found = [grey[one.train.masks == k].mean() for k in range(12)]
+    assert np.allclose(found, means, atol=0.4), "records depend on these pictures"
 
 
 def test_masks_of_drawn_streets_are_exact(helper, monkeypatch):
@@ -206,7 +200,7 @@ def test_parts_of_camvid(helper, segnet):
     assert set(streets.val.sequences) == {"0006R0"} and "0006R0" not in streets.train.sequences
     assert streets.extra.names.tolist() == ["0016E5_7.webp", "0016E5_8.webp"]
     assert streets.test.sequences.tolist() == ["0001TP", "Seq05VD", "Seq05VD"]
-    assert streets.note == "chosen on sequence 0006R0; in train and test: sequence 0001TP"
+    assert streets.note == "WEBP pictures; chosen on sequence 0006R0; in train and test: sequence 0001TP"
     order = {"0001TP_1": 0, "0001TP_2": 1, "0016E5_1": 4, "0016E5_4": 7}
     for name, seed in order.items():
         place = streets.train.names.tolist().index(f"{name}.webp")
@@ -235,8 +229,10 @@ def test_masks_are_never_blended_and_stay_aligned(helper, segnet, size):
 
 def test_pictures_shrink_by_means(helper):
     fine = np.zeros((40, 40, 3), np.uint8)
-    fine[::2] = 200
-    assert (helper.resize_picture(fine, (10, 20)) == 100).all(), "subsampling would give 0 or 200"
+    fine[::4] = 200
+    assert (helper.resize_picture(fine, (10, 20)) == 50).all(), "subsampling gives 0 or 200, linear interpolation 0"
+    two = np.repeat(np.array([0, 200], np.uint8)[None, :, None], 3, axis=2)
+    assert len(np.unique(helper.resize_picture(two, (1, 8)))) > 2, "it grows linearly"
     assert np.array_equal(helper.resize_picture(fine, (40, 40)), fine)
 
 
@@ -611,7 +607,8 @@ GOOD = dict(size=(96, 128), crop=(64, 96), steps=10, cut_steps=1, distilled_step
             batch_size=2, lr=0.1, decay=0.0, seeds=[0, 1], limit=0, counts=(2, 1, 1), block=1, threads=1, rounds=2,
             scales=(1.0, 1.0), width=1.0, weight_decay=0.0, auxiliary=0.0, powers=(0.0,))  # fmt: skip
 BAD = {"size": [(32, 128), (96,), (96, 128.5)], "crop": [(97, 96), (104, 96), (64, 136), (60, 96), (0, 64)],
-       "steps": [0], "cut_steps": [0], "trial_steps": [0], "batch_size": [1], "limit": [-1],
+       "steps": [0, 400_001], "distilled_steps": [0, 400_001], "cut_steps": [0], "trial_steps": [0],
+       "batch_size": [1], "limit": [-1],
        "lr": [0, -1, float("inf"), float("nan")], "decay": [1, -0.1, float("nan")],
        "seeds": [[], [1], [1, 1], [-1, 0], [0.5, 1], [0, 2**31]], "counts": [(1, 1), (2, 0, 1), (1, 1, 1)],
        "trial_seed": [0, 1, -1, 2**31], "block": [0],
@@ -1129,6 +1126,36 @@ def test_rate_warms_up_and_falls(room, steps):
     assert abs(values[steps // 2] - 0.5**0.9) < 1e-12
 
 
+# ---------------------------------------------------------------- what a guess scores
+
+
+def test_cells_of_place_and_colour(room):
+    images = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), dtype=np.uint8)
+    place, both = room.cells_of(images, rows=6, columns=4, levels=3)
+    for n, y, x in ((0, 0, 0), (1, 3, 31), (0, 23, 8), (1, 12, 15)):
+        expected = y // 4 * 4 + x // 8
+        red, green, blue = images[n, y, x].astype(int) * 3 // 256
+        assert place[n, y, x] == expected and both[n, y, x] == 27 * expected + 9 * red + 3 * green + blue
+
+
+def test_the_most_frequent_class_of_a_cell(room):
+    masks = np.array([[[1, 1, 2], [room.VOID, 0, 2]]], np.uint8)
+    counted = room.most_frequent(np.array([[[0, 0, 0], [0, 1, 1]]]), masks, 3)
+    assert counted.shape == (3, room.K) and counted[0, :4].tolist() == [0, 2, 1, 0], "void is not counted"
+    assert counted[1, :3].tolist() == [1, 0, 1] and not counted[2].any()
+
+
+def test_accuracy_and_dice_agree_with_torchmetrics(room):
+    rng = np.random.default_rng(0)
+    truth, found = rng.integers(0, 11, (4, 30, 30)), rng.integers(0, 11, (2, 4, 30, 30))
+    found = np.where(rng.random(found.shape) < 0.5, truth, found)
+    matrices = np.stack([[room.confusion(*pair) for pair in zip(truth, seed)] for seed in found])
+    accuracy, dice = room.other_scores(matrices)
+    macro = MulticlassF1Score(11, average="macro")
+    scores = [float(macro(torch.from_numpy(seed), torch.from_numpy(truth))) for seed in found]
+    assert abs(dice - 100 * np.mean(scores)) < 1e-4 and abs(accuracy - 100 * (found == truth).mean()) < 1e-9
+
+
 # ---------------------------------------------------------------- random crops
 
 
@@ -1311,6 +1338,41 @@ def test_a_loss_that_is_not_finite_stops(room, start, drawn):
     assert not list((run.folder / "state").glob("*/epoch-*")), "a broken state is kept"
 
 
+def test_training_uses_its_rate_its_weights_and_its_seed(room, start, drawn, monkeypatch):
+    start()
+    scenes, recipe, weights, seen = drawn.train.take(slice(0, 8)), room.Recipe(2, (32, 32), 0.5), [], []
+    loss_of, crops = room.loss_of, room.random_crops
+    monkeypatch.setattr(room, "loss_of", lambda *given: weights.append(given[3].cpu()) or loss_of(*given))
+    monkeypatch.setattr(room, "random_crops", lambda x, *rest: seen.append(x.clone()) or crops(x, *rest))
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "rate", lambda *_: 0.0)
+        made = make_small(room)
+        before = [p.detach().clone() for p in made.parameters()]
+        room.train("still", lambda: made, scenes, recipe, 0)
+        assert all(map(torch.equal, before, (p.detach() for p in made.parameters()))), "a rate of 0 trains nothing"
+    assert torch.equal(weights[0], room.class_weights(room.pixels_of(scenes.masks), 0.5))
+    for seed in (0, 1):
+        room.train(f"seed {seed}", partial(make_small, room), scenes, recipe, seed)
+    assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[2], seen[4]), "pictures follow from the seed alone"
+
+
+def test_light_changes_within_its_limits(room):
+    x = torch.rand(200, 3, 4, 4, generator=draw(0)) - 0.5
+    lit = room.relit(x, draw(1))
+    slope = ((lit - lit.mean((2, 3), keepdim=True)) * (x - x.mean((2, 3), keepdim=True))).sum((2, 3))
+    slope = slope / (x - x.mean((2, 3), keepdim=True)).square().sum((2, 3))
+    shift = (lit - slope[..., None, None] * x).mean((2, 3))
+    assert 0.55 <= slope.min() < 0.7 and 1.3 < slope.max() <= 1.45, "contrast by 30 %, each channel by 15 %"
+    assert 0.13 < shift.abs().max() <= 0.15001
+    assert torch.allclose(lit, slope[..., None, None] * x + shift[..., None, None], atol=1e-4)
+
+
+def test_crops_are_relit(room, settings, coded):
+    x, _ = room.random_crops(*coded, (64, 96), draw(0))
+    theta = room.draw_boxes(len(coded[0]), coded[0].shape[1:3], (64, 96), draw(0))
+    assert not torch.allclose(x, room.seen_through(*coded, theta, (64, 96))[0])
+
+
 def test_the_running_average(room, settings):
     settings(decay=0.9)
     torch.manual_seed(0)
@@ -1438,6 +1500,12 @@ def test_full_size_takes_torchvisions_output(room):
     theirs, ours = room.FullSize(Theirs(), (16, 24)), room.FullSize(inner, (16, 24))
     assert torch.equal(theirs(x), ours(x)) and ours(x).shape == (1, 11, 16, 24)
     assert torch.equal(room.FullSize(inner, (4, 6))(x), inner(x)), "nothing is resized that has its size"
+
+
+def test_an_answer_of_a_size_of_its_own_and_the_threads(room, used, settings):
+    model = room.session(room.exported(used, (64, 96), (128, 192)))
+    assert model.run(None, {"x": np.zeros((1, 3, 64, 96), np.float32)})[0].shape == (1, room.K, 128, 192)
+    assert model.get_session_options().intra_op_num_threads == room.cfg.threads
 
 
 def test_calls_are_timed_in_turn(room, settings):
