@@ -439,7 +439,7 @@ def check_model(model, x):
             raise LabError("the model gives logits that are NaN or infinite; look at its weights and its input")
         if not logits.requires_grad:
             raise LabError(f"no gradient comes through the model; {remedy}")
-        score = (logits * torch.linspace(-1, 1, logits.shape[1]).to(logits)).sum()
+        score = (logits * torch.linspace(1, 2, logits.shape[1]).to(logits)).sum()
         (gradient,) = torch.autograd.grad(score, probe, allow_unused=True)
     if gradient is None or not gradient.any():
         raise LabError(f"no gradient comes through the model to the pictures; {remedy}")
