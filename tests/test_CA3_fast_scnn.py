@@ -19,6 +19,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from drafts import definitions
 from nasty_files import PICTURES, put_strays
 from PIL import Image
 from scipy.spatial.distance import cdist
@@ -29,23 +30,17 @@ from torchmetrics.classification import MulticlassF1Score, MulticlassJaccardInde
 from torchvision.models import mobilenetv2
 from torchvision.ops import SqueezeExcitation
 
-from nndl import networks, rooms
+from nndl import networks
 from nndl.files import DataError
 from nndl.machine import fingerprint
-from nndl.notebooks import load_definitions, mutated
+from nndl.notebooks import mutated
 from nndl.records import LabError
 from real_data import REAL, needs
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
-    """The definitions of the notebook, beside the helper as they lie in the finished room."""
-    there, folder = rooms.ROOT / "CA3_fast_scnn", tmp_path_factory.mktemp("course") / "CA3_fast_scnn"
-    folder.mkdir()
-    draft = there / "draft" / "code.ipynb"
-    for path in (draft if draft.exists() else there / "code.ipynb", there / "fast_scnn_helper.py"):
-        shutil.copy(path, folder)
-    module = load_definitions(folder / "code.ipynb")
+    module = definitions("CA3_fast_scnn", tmp_path_factory)
     module.VOID, module.CLASSES, module.K = module.helper.VOID, module.helper.CLASSES, len(module.helper.CLASSES)
     return module
 

@@ -9,26 +9,20 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from drafts import definitions
 from nasty_files import PICTURES, STRAYS, put_strays
 from PIL import Image
 from test_mnist import write_mnist
 from torchmetrics.image.inception import InceptionScore
 
-from nndl import rooms
 from nndl.files import DataError
-from nndl.notebooks import load_definitions
 from nndl.records import LabError
 from real_data import REAL, needs
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
-    """The definitions of the draft, beside the helper as they will lie in the finished room."""
-    there, folder = rooms.ROOT / "CA6_cyclegan_uda", tmp_path_factory.mktemp("course") / "CA6_cyclegan_uda"
-    folder.mkdir()
-    for path in (there / "draft" / "code.ipynb", there / "uda_helper.py"):
-        shutil.copy(path, folder)
-    return load_definitions(folder / "code.ipynb")
+    return definitions("CA6_cyclegan_uda", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchattacks
+from drafts import definitions
 from nasty_files import PICTURES, SHARDS, STRAYS, by_name, encode, put_strays, tables
 from scipy import optimize, special, stats
 from test_mnist import idx, write_mnist
@@ -30,7 +31,6 @@ from torch import nn
 
 from nndl import rooms
 from nndl.files import DataError
-from nndl.notebooks import load_definitions
 from nndl.records import LabError
 from nndl.source import digest
 from real_data import REAL, needs
@@ -647,13 +647,7 @@ def test_the_surface_has_x_across(helper, figure):
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
-    """The definitions of the notebook, beside the helper as they lie in the finished room."""
-    there, folder = rooms.ROOT / "CAe_cnn_vit_attack", tmp_path_factory.mktemp("course") / "CAe_cnn_vit_attack"
-    folder.mkdir()
-    draft = there / "draft" / "code.ipynb"
-    for path in (draft if draft.exists() else there / "code.ipynb", there / "attack_helper.py"):
-        shutil.copy(path, folder)
-    return load_definitions(folder / "code.ipynb")
+    return definitions("CAe_cnn_vit_attack", tmp_path_factory)
 
 
 LOSSES = partial(F.cross_entropy, reduction="none")
