@@ -766,7 +766,7 @@ def load_camvid32(folder, size, limit=0, held_out="0006R0"):
 def check_settings(cfg):
     """LabError naming a setting that cannot work, whatever the data."""
     least = {"steps": 1, "cut_steps": 1, "distilled_steps": 1, "trial_steps": 1, "trial_seed": 0, "batch_size": 2,
-             "limit": 0, "block": 1, "threads": 1, "rounds": 2}  # fmt: skip
+             "longer": 0, "limit": 0, "block": 1, "threads": 1, "rounds": 2}  # fmt: skip
     for name, lowest in least.items():
         if getattr(cfg, name) < lowest:
             raise LabError(f"setting {name}={getattr(cfg, name)}: at least {lowest} is needed")
@@ -783,6 +783,8 @@ def check_settings(cfg):
     for name in ("steps", "cut_steps", "distilled_steps", "trial_steps"):
         if getattr(cfg, name) > 400_000:
             raise LabError(f"setting {name}={getattr(cfg, name)}: at most 400,000")
+    if cfg.longer * max(cfg.steps, cfg.cut_steps) > 400_000:
+        raise LabError(f"setting longer={cfg.longer}: times steps or cut_steps it is more than 400,000")
     for name, most in (("lr", 100), ("width", 16)):
         if not 0 < getattr(cfg, name) <= most:
             raise LabError(f"setting {name}={getattr(cfg, name)}: above 0, and at most {most}")

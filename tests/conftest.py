@@ -146,3 +146,17 @@ def make_notebook(tmp_path):
         return path
 
     return make
+
+
+# ---------------------------------------------------------------- drawing
+
+
+@pytest.fixture
+def figure(monkeypatch):
+    """What a drawing function leaves behind when it shows its figure."""
+    import matplotlib.pyplot as plt
+
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    yield lambda: shown[-1]
+    plt.close("all")

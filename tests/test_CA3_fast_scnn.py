@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import onnx
 import onnxruntime
@@ -40,9 +39,7 @@ from real_data import REAL, needs
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
-    module = definitions("CA3_fast_scnn", tmp_path_factory)
-    module.VOID, module.CLASSES, module.K = module.helper.VOID, module.helper.CLASSES, len(module.helper.CLASSES)
-    return module
+    return definitions("CA3_fast_scnn", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -601,10 +598,11 @@ def test_the_published_parts(helper):
 
 
 GOOD = dict(size=(96, 128), crop=(64, 96), steps=10, cut_steps=1, distilled_steps=1, trial_steps=1, trial_seed=2,
-            batch_size=2, lr=0.1, decay=0.0, seeds=[0, 1], limit=0, counts=(2, 1, 1), block=1, threads=1, rounds=2,
-            scales=(1.0, 1.0), width=1.0, weight_decay=0.0, auxiliary=0.0, powers=(0.0,))  # fmt: skip
+            longer=0, batch_size=2, lr=0.1, decay=0.0, seeds=[0, 1], limit=0, counts=(2, 1, 1), block=1, threads=1,
+            rounds=2, scales=(1.0, 1.0), width=1.0, weight_decay=0.0, auxiliary=0.0, powers=(0.0,))  # fmt: skip
 BAD = {"size": [(32, 128), (96,), (96, 128.5)], "crop": [(97, 96), (104, 96), (64, 136), (60, 96), (0, 64)],
        "steps": [0, 400_001], "distilled_steps": [0, 400_001], "cut_steps": [0], "trial_steps": [0],
+       "longer": [-1, 40_001],
        "batch_size": [1], "limit": [-1],
        "lr": [0, -1, float("inf"), float("nan")], "decay": [1, -0.1, float("nan")],
        "seeds": [[], [1], [1, 1], [-1, 0], [0.5, 1], [0, 2**31]], "counts": [(1, 1), (2, 0, 1), (1, 1, 1)],
@@ -628,15 +626,6 @@ def test_settings_that_cannot_work(helper, name, value):
 
 
 # ---------------------------------------------------------------- drawing
-
-
-@pytest.fixture
-def figure(monkeypatch):
-    """What a drawing function leaves behind when it shows its figure."""
-    shown = []
-    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
-    yield lambda: shown[-1]
-    plt.close("all")
 
 
 def test_colours_tell_the_classes_apart(helper):

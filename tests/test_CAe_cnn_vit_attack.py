@@ -14,7 +14,6 @@ import shutil
 from functools import partial
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -571,15 +570,6 @@ def test_settings_that_cannot_work(helper, name, value):
 
 
 # ---------------------------------------------------------------- drawing
-
-
-@pytest.fixture
-def figure(monkeypatch):
-    """What a drawing function leaves behind when it shows its figure."""
-    shown = []
-    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
-    yield lambda: shown[-1]
-    plt.close("all")
 
 
 def test_pictures_and_tensors(helper):

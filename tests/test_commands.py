@@ -89,6 +89,13 @@ def test_clean_keeps_ids_tags_and_counts():
     nbformat.validate(clean)
 
 
+def test_what_a_compiler_without_a_gpu_makes_torch_say_is_taken_out():
+    said = "W1128 05:56:04.279000 15 torch/utils/cpp_extension.py:183] No CUDA runtime is found, using CUDA_HOME='/x'\n"
+    for text, left in ((said, 0), (said + "W: something else\n", 1), ("No CUDA runtime is found\n", 1)):
+        clean = execution.clean(notebook(v4.new_output("stream", name="stderr", text=text)))
+        assert len(clean.cells[0].outputs) == left, text
+
+
 # ---------------------------------------------------------------- a course of one small room
 
 
