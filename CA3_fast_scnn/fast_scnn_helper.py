@@ -8,6 +8,9 @@ import colorsys
 import hashlib
 import os
 import re
+import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -810,18 +813,60 @@ def check_settings(cfg):
                        "was made with is used nowhere else")  # fmt: skip
 
 
+def blocks_in(pictures, block):
+    """Number of equal blocks, of about `block` pictures each, in a sequence of so many pictures: one at least."""
+    return max(1, round(pictures / block))
+
+
 def check_blocks(streets, block):
     """LabError where a part that is scored has fewer than two blocks of so many frames: intervals draw blocks."""
     if len(streets.train.names) < 2:
         raise LabError("one picture to learn from: two at least are needed, since a control swaps their masks")
     for part, scenes in streets.parts().items():
         lengths = [int((scenes.sequences == name).sum()) for name in dict.fromkeys(scenes.sequences)]
-        if part != "train" and sum(-(-n // block) for n in lengths) < 2:
+        if part != "train" and sum(blocks_in(n, block) for n in lengths) < 2:
             raise LabError(f"setting block={block}: the {part} part has {sum(lengths)} frames, fewer than two blocks; "
                            "take smaller blocks, or more pictures (limit, counts)")  # fmt: skip
         if part != "train" and len(lengths) > 1 and max(lengths) == 1:
             raise LabError(f"{part}: each picture has a sequence of its own ({', '.join(scenes.names[:2])}); names "
                            "begin with the sequence and an underscore; or take a larger limit")  # fmt: skip
+
+
+# ---------------------------------------------------------------- memory
+
+ANSWER_ONCE = """
+import sys
+import numpy as np
+import onnxruntime
+if len(sys.argv) > 1:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    runtime = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+    runtime.run(None, {"x": np.zeros((1, 3, int(sys.argv[2]), int(sys.argv[3])), np.float32)})
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def peak_memory(model, size):
+    """Megabytes that a fresh process takes at most for an ONNX model (bytes): to load it and to answer one picture.
+
+    size: (H, W) of the picture. What Python and ONNX Runtime take by themselves is not counted. NaN where there is no
+    /proc/self/status (it is Linux's).
+    """
+    if not Path("/proc/self/status").exists():
+        return float("nan")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(model)
+        kilobytes = [
+            int(
+                subprocess.run(
+                    [sys.executable, "-c", ANSWER_ONCE, *given], capture_output=True, check=True, text=True
+                ).stdout
+            )
+            for given in ([path, *map(str, size)], [])
+        ]
+    return (kilobytes[0] - kilobytes[1]) * 1024 / 1e6
 
 
 # ---------------------------------------------------------------- drawing

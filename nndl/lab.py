@@ -222,12 +222,14 @@ class Run:
         groups: (N,) the sampling unit of each item, which `of` names ("patients"); series: items follow in time, `of`
         is their step ("hours"). label: what is measured. targets: {method: dict(value, source)}.
         classes: (N,) the class of each item; means are then means over classes (macro recall).
+        A method whose seeds all say the same has an interval over items alone.
         Names in the record: <name>_<method> and <name>_<reference>_minus_<method>. Returns a table, a row a method.
         """
         full, rows = self.one_scale(name, scores, reference, targets), {}
         for method, values in scores.items():
             key, target = f"{name}_{slug(method)}", (targets or {}).get(method)
-            estimate = mean_of(values, groups, of, full, series, classes=classes)
+            same = np.ndim(values) == 2 and all(np.array_equal(values[0], row) for row in values)  # a table, say
+            estimate = mean_of(values[0] if same else values, groups, of, full, series, classes=classes)
             self.metric(key, estimate, unit, f"{method}, {label}", data, target, headline)
             rows[method] = {label: text(self.metrics[key], None)}
             if reference is not None and method != reference:

@@ -523,6 +523,16 @@ def test_compare_draws_the_units_that_are_named(lab):
     assert 2.4 < ratio < 4, "ten films of one patient are one observation: the interval is about sqrt(10) wider"
 
 
+def test_compare_counts_no_seeds_where_they_change_nothing(lab):
+    run, rng = begun(lab), np.random.default_rng(0)
+    table, net = np.tile(rng.normal(size=8), (3, 1)), rng.normal(size=(3, 8))
+    run.compare("score", {"table": table, "net": net}, "", "toy", "score", reference="net")
+    alone = lab.mean_of(table[0])
+    assert {key: run.metrics["score_table"][key] for key in alone} == alone
+    assert "3 seeds" in run.metrics["score_net"]["interval"]
+    assert "3 seeds" in run.metrics["score_net_minus_table"]["interval"], "the difference has the seeds of the network"
+
+
 def test_compare_series_says_what_it_covers(lab):
     run, rng = begun(lab), np.random.default_rng(0)
     scores = {"a": rng.normal(0, 1, 300), "b": rng.normal(0, 1, 300)}
