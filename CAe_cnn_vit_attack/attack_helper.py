@@ -458,7 +458,7 @@ def check_numbers(cfg):
     """LabError naming a setting that is no number as it has to be."""
     least = {"steps": 1, "trial_steps": 1, "batch_size": 2, "attack_steps": 1, "strong_steps": 1, "fab_steps": 1,
              "restarts": 1, "queries": 1, "draws": 20, "watched": 1, "limit": 0, "held": 10, "tested": 20,
-             "photographs": 0}  # fmt: skip
+             "longer_tested": 20, "longer": 0, "photographs": 0}  # fmt: skip
     for name, lowest in least.items():
         value = getattr(cfg, name)
         if not lowest <= value < math.inf or value != int(value):
@@ -494,8 +494,9 @@ def check_settings(cfg):
         raise LabError(f"setting once={cfg.once}: {', '.join(sorted(both))} stands in `repeated` too")
     if cfg.dataset not in ("mnist", "cifar10"):
         raise LabError(f"setting dataset={cfg.dataset!r}: mnist or cifar10")
-    if 0 < cfg.limit < cfg.tested:
-        raise LabError(f"setting tested={cfg.tested}: at most limit={cfg.limit}, or limit=0 (all)")
+    for name in ("tested", "longer_tested"):
+        if 0 < cfg.limit < getattr(cfg, name):
+            raise LabError(f"setting {name}={getattr(cfg, name)}: at most limit={cfg.limit}, or limit=0 (all)")
 
 
 # ---------------------------------------------------------------- drawing
