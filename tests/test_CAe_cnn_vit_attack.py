@@ -541,13 +541,24 @@ def test_one_layer_in_training_mode_is_named(helper):
 
 GOOD = dict(seeds=(0, 1), steps=600, trial_steps=100, batch_size=64, rates=(1e-3, 2e-3), eps=(0.0, 0.5, 8.0),
             watched=64, train_eps=8.0, attack_steps=5, strong_steps=20, fab_steps=10, restarts=1, queries=100,
-            draws=200, limit=0, held=300, tested=200, photographs=0, defence_eps=2.0, sigma=0.25, l2_eps=0.5,
-            trades=6.0, dataset="mnist", repeated=("standard", "pgd"), once=("fgsm", "fast", "noise"))  # fmt: skip
+            draws=200, limit=0, held=300, tested=200, photographs=0, longer=2, longer_tested=200,
+            defence_eps=2.0, sigma=0.25, l2_eps=0.5, trades=6.0, dataset="mnist",
+            repeated=("standard", "pgd"), once=("fgsm", "fast", "noise"))  # fmt: skip
 
 
 def test_settings(helper):
     helper.check_settings(SimpleNamespace(**GOOD))
-    edges = dict(limit=200, held=10, tested=20, eps=(255,), seeds=(2**32 - 1, 0), dataset="cifar10", trades=0.0)
+    edges = dict(
+        limit=200,
+        held=10,
+        tested=20,
+        longer_tested=20,
+        longer=0,
+        eps=(255,),
+        seeds=(2**32 - 1, 0),
+        dataset="cifar10",
+        trades=0.0,
+    )
     helper.check_settings(SimpleNamespace(**GOOD | edges))
 
 
@@ -562,7 +573,7 @@ def test_settings(helper):
     ("seeds", ()), ("seeds", (0,)), ("seeds", (0, 0)), ("seeds", (-1, 0)), ("seeds", (0.5, 1)), ("seeds", (2**32, 0)),
     ("seeds", (math.nan, 1)), ("repeated", ("standard",)), ("repeated", ("standard", "pgd", "magic")),
     ("repeated", ("standard", "pgd", "pgd")), ("once", ("fgsm", "fast")), ("once", ("fgsm", "fast", "noise", "pgd")),
-    ("dataset", "cifar100"),
+    ("dataset", "cifar100"), ("longer", -1), ("longer", 0.5), ("longer_tested", 19),
 ])  # fmt: skip
 def test_settings_that_cannot_work(helper, name, value):
     with pytest.raises(LabError, match="tested" if (name, value) == ("limit", 100) else f"setting {name}="):
@@ -1934,3 +1945,120 @@ def test_carlini_wagner_takes_pictures_that_require_a_gradient(room):
     net, (x, y) = curved(), batch()
     out = room.carlini_wagner(net, x.clone().requires_grad_(), y, 5.0, 3)
     assert not out.requires_grad and F.mse_loss(out, x) < 1
+
+
+# ---------------------------------------------------------------- what the notebook looks at
+
+
+class Brightness(nn.Module):
+    """Class 1 where the mean of a picture is above one half; its logits are `steepness` times the distance to it."""
+
+    def __init__(self, steepness=8.0):
+        super().__init__()
+        self.steepness = nn.Parameter(torch.tensor(steepness))
+
+    def forward(self, x):
+        apart = self.steepness * (x.flatten(1).mean(1) - 0.5)
+        return torch.stack([-apart, apart], 1)
+
+
+class Steps(Brightness):
+    """The same answers from a picture of 5 grey levels: no gradient anywhere."""
+
+    def forward(self, x):
+        return super().forward(x + ((4 * x).round() / 4 - x).detach() - (x - x.detach()))
+
+
+@pytest.fixture
+def bright():
+    """Pictures whose mean is 0.1 off one half, and what Brightness answers."""
+    torch.manual_seed(0)
+    x = torch.rand(24, 1, 6, 6) * 0.2 + torch.where(torch.arange(24) % 2 == 0, 0.3, 0.5)[:, None, None, None]
+    return x, (x.flatten(1).mean(1) > 0.5).long()
+
+
+SHORT = dict(strong_steps=8, queries=40, restarts=1, fab_steps=5)
+
+
+def test_the_checklist_attacks_pictures_that_are_right(room, settings, bright):
+    settings(**SHORT)
+    x, y = bright
+    wrong = torch.cat([y[:20], 1 - y[20:]])  # of the last four the clean answer is wrong
+    weak, strong = (room.checklist(Brightness().eval(), Brightness().eval(), x, wrong, eps) for eps in (0.01, 0.2))
+    assert set(weak.values()) == {100.0, weak["PGD of 0.5"]} and weak["PGD of 0.5"] == 0
+    assert strong["one step"] == strong["PGD"] == strong["PGD, restarts"] == strong["transfer"] == 0
+    assert strong["random signs"] > 50, "random signs cancel in a mean"
+    assert room.alarms(weak) == room.alarms(strong) == []
+
+
+def test_the_checklist_says_something_where_nothing_is_right(room, settings, bright):
+    settings(**SHORT)
+    found = room.checklist(Brightness().eval(), Brightness().eval(), bright[0], 1 - bright[1], 0.01)
+    assert all(math.isfinite(value) for value in found.values()) and found["one step"] == 0
+
+
+def test_the_checklist_finds_a_hidden_gradient(room, settings, bright):
+    settings(**SHORT)
+    raised = room.alarms(room.checklist(Steps().eval(), Brightness().eval(), *bright, 0.2))
+    assert "transfer breaks more" in raised and "a perturbation of 0.5 does not break" in raised
+
+
+ORDERLY = {"random signs": 95.0, "one step": 60.0, "PGD, a quarter of the steps": 50.0, "PGD": 45.0,
+           "PGD, restarts": 44.0, "PGD of 0.5": 0.0, "transfer": 90.0, "Square": 48.0}  # fmt: skip
+
+
+@pytest.mark.parametrize("change, words", [
+    ({}, None), ({"PGD": 69.0, "PGD, a quarter of the steps": 69.0}, None), ({"Square": 35.0}, None),
+    ({"PGD": 71.0, "PGD, a quarter of the steps": 71.0}, "many steps break less than one"),
+    ({"PGD, a quarter of the steps": 34.0}, "more steps break less"), ({"Square": 33.0}, "no gradient breaks more"),
+    ({"transfer": 33.0}, "transfer breaks more"), ({"random signs": 33.0}, "random signs break more"),
+    ({"PGD of 0.5": 11.0}, "a perturbation of 0.5 does not break"),
+])  # fmt: skip
+def test_each_alarm_has_its_own_sign(room, change, words):
+    assert room.alarms(ORDERLY | change) == ([words] if words else [])
+
+
+def test_the_surface_is_the_loss_at_its_places(room, bright):
+    x, y = bright[0][:1], bright[1][:1]
+    torch.manual_seed(3)
+    grid, loss = room.surface(Brightness(), x, y, 8 / 255, points=5)
+    torch.manual_seed(3)
+    random = torch.randn_like(x).sign()
+    along = room.loss_gradient(Brightness(), x, y).sign()
+    assert np.allclose(grid, [-16, -8, 0, 8, 16]) and loss.shape == (5, 5)
+    for i, up in enumerate(grid):
+        for j, across in enumerate(grid):
+            there = x + across / 255 * along + up / 255 * random
+            assert abs(loss[i, j] - F.cross_entropy(Brightness()(there), y).item()) < 1e-5
+
+
+def test_what_a_defence_holds_is_right_under_both_attacks(room, settings, bright):
+    """A defence that darkens: blind attacks are shifted with it, one that knows it breaks all."""
+    settings(strong_steps=10)
+    x, y = bright
+
+    def levels(x):
+        return (4 * x).round() / 4
+
+    clean, blind, adaptive = room.defended(Brightness().eval(), levels, True, 1, x, y, 0.3)
+    with torch.no_grad():
+        answers = Brightness()(levels(x)).argmax(1)
+    assert np.array_equal(clean, 100 * (answers == y).numpy()) and set(np.unique(clean)) <= {0, 100}
+    assert (adaptive <= blind).all() and adaptive.sum() == 0
+    none = room.defended(Brightness().eval(), nn.Identity(), False, 1, x, y, 1e-4)
+    assert all(np.array_equal(part, np.full(24, 100)) for part in none)
+
+
+def test_the_attacks_of_the_evaluation_stay_in_their_ball(room, settings, bright, monkeypatch):
+    settings(**SHORT)
+    monkeypatch.setattr(room, "classes", 5, raising=False)
+    torch.manual_seed(0)
+    x, y = bright
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5)).eval()
+    y = model(x).argmax(1)
+    attacks = room.attacks_at(0.1)
+    assert list(attacks) == ["FGSM", "PGD", "APGD", "APGD, targeted", "FAB, targeted", "Square"]
+    for name, attack in attacks.items():
+        moved = attack(model, x, y).detach()
+        assert (moved - x).abs().max() <= 0.1 + 1e-5 and moved.min() >= 0 and moved.max() <= 1, name
+        assert (model(moved).argmax(1) != y).any(), f"{name} breaks nothing"
