@@ -164,24 +164,24 @@ def grounds(rng, count, size):
 
 
 def draw_shapes(labels, size, rng):
-    """Pictures of one large shape each, its class, among eight small ones of any class: (N, size, size, 3) uint8.
+    """Pictures of one large shape each, its class, under two small ones of any class: (N, size, size, 3) uint8.
 
-    A shape is 50 to 90 grey levels brighter or darker than the ground's mean, give or take 20 in each channel; the
-    large one has a radius of 0.25 to 0.38 of the picture, turned by up to 16 degrees; two of the small ones may lie
-    over it. Noise has a standard deviation of 12.
+    The large shape is 70 to 110 grey levels brighter than the ground's mean, give or take 20 in each channel, has a
+    radius of 0.25 to 0.38 of the picture and is turned by up to 8 degrees; it reaches three tenths of the way from the
+    middle to the edge. Small ones are as much brighter or darker, and may lie over it. Noise has a standard deviation
+    of 12.
     """
     count, large, small = len(labels), stencils(32), stencils(10)
     means, canvas = grounds(rng, count, size)
-    for k in range(9):
-        kinds, turns = rng.integers(len(SHAPES), size=count), np.deg2rad(rng.uniform(-16, 16, count))
+    for forms in (large, small, small):
+        kinds, turns = rng.integers(len(SHAPES), size=count), np.deg2rad(rng.uniform(-8, 8, count))
         radii, centres = size * rng.uniform(0.07, 0.13, count), size * rng.uniform(0.05, 0.95, (count, 2))
-        if k == 6:
-            kinds, radii = labels, size * rng.uniform(0.25, 0.38, count)
-            centres = (size - 1) / 2 + rng.uniform(-1, 1, (count, 2)) * (0.47 * size - radii[:, None])
-        contrast = rng.uniform(50, 90, (count, 1)) * rng.choice((-1, 1), (count, 1))
+        contrast = rng.uniform(70, 110, (count, 1)) * rng.choice((-1, 1), (count, 1))
+        if forms is large:
+            kinds, radii, contrast = labels, size * rng.uniform(0.25, 0.38, count), abs(contrast)
+            centres = (size - 1) / 2 + 0.3 * rng.uniform(-1, 1, (count, 2)) * (0.47 * size - radii[:, None])
         colours = (means + contrast + rng.uniform(-20, 20, (count, 3))).astype(np.float32)
-        forms = (large if k == 6 else small)[kinds]
-        for drawn in zip(canvas, forms, radii.tolist(), centres.tolist(), turns.tolist(), colours):
+        for drawn in zip(canvas, forms[kinds], radii.tolist(), centres.tolist(), turns.tolist(), colours):
             stamp(*drawn)
     canvas += 12 * rng.standard_normal(canvas.shape, np.float32)
     return np.clip(canvas.round(), MARGIN, 255 - MARGIN).astype(np.uint8)

@@ -136,13 +136,14 @@ def test_a_stamp_lies_where_and_as_large_as_it_says(helper):
 
 
 def test_the_large_shape_is_the_class(helper, monkeypatch):
-    """Each picture gets eight small shapes of all kinds, and one large one: that of its label."""
+    """Each picture gets a large shape, that of its label and brighter than the ground, under two small ones."""
     drawn, labels = {}, np.arange(160) % 8
     monkeypatch.setattr(helper, "stamp", lambda image, *what: drawn.setdefault(image.ctypes.data, []).append(what))
     helper.draw_shapes(labels, 32, np.random.default_rng(0))
     large = [[what for what in calls if len(what[0]) == 32] for calls in drawn.values()]
-    assert [len(calls) for calls in drawn.values()] == [9] * 160 and [len(calls) for calls in large] == [1] * 160
+    assert [len(calls) for calls in drawn.values()] == [3] * 160 and [len(calls) for calls in large] == [1] * 160
     assert all(np.array_equal(calls[0][0], helper.stencils(32)[label]) for calls, label in zip(large, labels))
+    assert all(len(calls[0][0]) == 32 for calls in drawn.values()), "the large one is drawn first"
     radii = [calls[0][1] for calls in large]
     assert 8 <= min(radii) < 8.5 and 11.7 < max(radii) <= 0.38 * 32
     small = [what for calls in drawn.values() for what in calls if len(what[0]) == 10]
