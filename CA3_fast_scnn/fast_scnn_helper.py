@@ -8,6 +8,7 @@ import colorsys
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -572,7 +573,7 @@ def _stored(path):
     return image, light
 
 
-def _read_picture(path):
+def read_picture(path):
     """A picture as RGB, (H, W, 3) uint8."""
     image, light = _stored(path)
     if light is not None:
@@ -583,6 +584,8 @@ def _read_picture(path):
 def _check_palette(image, path, palettes):
     """Refuse a palette that makes indices doubtful. palettes: {index: (colour, path)} of the masks read before."""
     used, palette = np.unique(np.asarray(image)), np.array(image.convert("P").getpalette("RGB")).reshape(-1, 3)
+    if used[-1] >= len(palette):
+        raise DataError(f"{path}: index {used[-1]} has no colour in its palette; save the class indices as 8-bit grey")
     colours = {int(k): tuple(palette[k].tolist()) for k in used}
     if all(len(set(colour)) == 1 for colour in colours.values()) and any(k != c[0] for k, c in colours.items()):
         raise DataError(f"{path}: its palette shows other greys than its indices, so either may be the classes; "
@@ -598,7 +601,7 @@ def _check_palette(image, path, palettes):
                             "save the class indices as 8-bit grey")  # fmt: skip
 
 
-def _read_mask(path, table, palettes=None):
+def read_mask(path, table, palettes=None):
     """A mask as class indices, (H, W) uint8. table: index of each colour (2^24,), 255 unknown; None: stored as such.
 
     palettes: as in _check_palette, for masks with one.
@@ -657,12 +660,17 @@ def _spread(pairs, limit):
 
 def _read(pairs, size, table, known, palettes):
     """Read listed pairs: Scenes. known: {digest: path} of pictures read before, palettes: as in _check_palette."""
-    images, masks = [], []
+    images, masks, shape = [], [], None
     for pair in pairs:
-        picture, mask = _read_picture(pair.picture), _read_mask(pair.mask, table, palettes)
+        picture, mask = read_picture(pair.picture), read_mask(pair.mask, table, palettes)
+        shape = shape or picture.shape[:2]
         if mask.shape != picture.shape[:2]:
             (h, w), (high, wide) = mask.shape, picture.shape[:2]
             raise DataError(f"{pair.mask}: {w} x {h} pixels, its picture {pair.picture.name} has {wide} x {high}")
+        wide = picture.shape[1] / picture.shape[0] * shape[0] / shape[1]
+        if not 0.95 < wide < 1.05:
+            raise DataError(f"{pair.picture}: {picture.shape[1]} x {picture.shape[0]} pixels, {pairs[0].picture.name} "
+                            f"has {shape[1]} x {shape[0]}; another shape would be squeezed, cut it first")  # fmt: skip
         digest = hashlib.sha256(np.ascontiguousarray(picture)).digest()
         if digest in known:
             raise DataError(f"{pair.picture}: the same picture as {known[digest]}; keep one")
@@ -720,8 +728,9 @@ def _load(folder, masks, ending, table, size, limit, held_out):
                             "a mean over other classes")  # fmt: skip
         missing += [f"{', '.join(lacks)} not in {part}"] if lacks else []
     shared = sorted({pair.sequence for pair in published} & set(scenes["test"].sequences))
-    kind = files.picture_format(files.read_bytes(published[0].picture))
-    note = (f"{kind} pictures" if kind in ("WEBP", "JPEG") else "",  # which may have lost something
+    kinds = {files.picture_format(files.read_bytes(pair.picture)) for part in parts.values() for pair in part}
+    lossy = " and ".join(sorted(kinds & {"WEBP", "JPEG"}))  # which may have lost something
+    note = (f"{lossy} pictures" if lossy else "",
             f"chosen on sequence {held_out}", f"in train and test: sequence {', '.join(shared)}" if shared else "",
             *missing, files.skipped_note(skipped))  # fmt: skip
     return Streets("CamVid", "real", **scenes, note="; ".join(filter(None, note)))
@@ -740,10 +749,13 @@ def load_camvid(folder, size, limit=0, held_out="0006R0"):
 def _colours(path):
     """class_dict.csv (name, r, g, b) as a table: the index of each colour r 65536 + g 256 + b, 255 for no class."""
     rows, table = files.read_table(path, ("name", "r", "g", "b")), np.full(2**24, 255, np.uint8)
-    values = np.stack([files.numbers(rows, column, whole=True) for column in "rgb"], axis=1)
+    values, seen = np.stack([files.numbers(rows, column, whole=True) for column in "rgb"], axis=1), set()
     for line, name, colour in zip(rows.index, rows["name"], values):
         if name not in ORIGINAL:
             raise DataError(f"{path}, line {line}: {name!r} is none of CamVid's 32 classes")
+        if name in seen:
+            raise DataError(f"{path}, line {line}: {name!r} stands there twice")
+        seen.add(name)
         if colour.min() < 0 or colour.max() > 255:
             raise DataError(f"{path}, line {line}: {tuple(colour.tolist())} is no colour; 0 to 255 is expected")
         if table[colour @ (65536, 256, 1)] != 255:
@@ -786,6 +798,10 @@ def check_settings(cfg):
     for name in ("steps", "cut_steps", "distilled_steps", "trial_steps"):
         if getattr(cfg, name) > 400_000:
             raise LabError(f"setting {name}={getattr(cfg, name)}: at most 400,000")
+    if cfg.longer == 1:
+        raise LabError("setting longer=1: the same training again; 0 (none), or 2 and more")
+    if cfg.compiled and not shutil.which(os.environ.get("CXX", "g++")):
+        raise LabError("setting compiled=True: no C++ compiler (g++, or what CXX names) is found; compiled=False")
     if cfg.longer * max(cfg.steps, cfg.cut_steps) > 400_000:
         raise LabError(f"setting longer={cfg.longer}: times steps or cut_steps it is more than 400,000")
     for name, most in (("lr", 100), ("width", 16)):
@@ -796,8 +812,9 @@ def check_settings(cfg):
             raise LabError(f"setting {name}={getattr(cfg, name)}: 0 or more, and finite")
     if not 0 <= cfg.decay < 1:
         raise LabError(f"setting decay={cfg.decay}: from 0 to below 1")
-    if cfg.threads > (os.cpu_count() or 1):
-        raise LabError(f"setting threads={cfg.threads}: this machine has {os.cpu_count()}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cfg.threads > cores:
+        raise LabError(f"setting threads={cfg.threads}: this process may use {cores}")
     powers = list(cfg.powers)
     if powers[:1] != [0] or len({f"{abs(p):g}" for p in powers}) < len(powers) or not all(0 <= p <= 2 for p in powers):
         raise LabError(f"setting powers={cfg.powers}: different ones from 0 to 2 are needed, 0 first")
@@ -814,7 +831,7 @@ def check_settings(cfg):
 
 
 def blocks_in(pictures, block):
-    """Number of equal blocks, of about `block` pictures each, in a sequence of so many pictures: one at least."""
+    """Number of equal blocks in a sequence of so many pictures: pictures / block, rounded, and one at least."""
     return max(1, round(pictures / block))
 
 
@@ -824,7 +841,7 @@ def check_blocks(streets, block):
         raise LabError("one picture to learn from: two at least are needed, since a control swaps their masks")
     for part, scenes in streets.parts().items():
         lengths = [int((scenes.sequences == name).sum()) for name in dict.fromkeys(scenes.sequences)]
-        if part != "train" and sum(blocks_in(n, block) for n in lengths) < 2:
+        if part not in ("train", "extra") and sum(blocks_in(n, block) for n in lengths) < 2:
             raise LabError(f"setting block={block}: the {part} part has {sum(lengths)} frames, fewer than two blocks; "
                            "take smaller blocks, or more pictures (limit, counts)")  # fmt: skip
         if part != "train" and len(lengths) > 1 and max(lengths) == 1:
@@ -858,14 +875,12 @@ def peak_memory(model, size):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(model)
-        kilobytes = [
-            int(
-                subprocess.run(
-                    [sys.executable, "-c", ANSWER_ONCE, *given], capture_output=True, check=True, text=True
-                ).stdout
-            )
-            for given in ([path, *map(str, size)], [])
-        ]
+        kilobytes = []
+        for given in ([path, *map(str, size)], []):
+            ran = subprocess.run([sys.executable, "-c", ANSWER_ONCE, *given], capture_output=True, text=True)
+            if ran.returncode:
+                raise LabError(f"peak memory of a model: {(ran.stderr.strip().splitlines() or ['no word'])[-1]}")
+            kilobytes.append(int(ran.stdout))
     return (kilobytes[0] - kilobytes[1]) * 1024 / 1e6
 
 
@@ -917,52 +932,28 @@ def show_ious(values, title, xlabel="IoU in %"):
     finish(figure)
 
 
-def place_labels(figure, axis, texts, points):
-    """Move texts so that they lie on no point and on no other text, where one of the places about the point is free.
+MARKS = {"full size": "o", "3/4": "s", "1/2": "^", "longer training": "*"}  # of points, in show_frontier
 
-    texts: annotations in offset points; points: (N, 2) in data units.
+
+def show_frontier(lines, title, xlabel, ylabel):
+    """Points of several methods, x on a logarithmic axis: {name: [dict(x, y, low, high, mark)]}; one colour a name.
+
+    low and high: an interval of y. mark: a key of MARKS. Points of one method are joined in the order of x, those of
+    longer training are not.
     """
-    renderer = figure.canvas.get_renderer()
-    marks, taken = axis.transData.transform(points), []
-    frame = axis.get_window_extent(renderer)
-    ways = [(dx * far, dy * far) for far in (7, 14, 24, 36, 50) for dx, dy in
-            ((1, 0.6), (1, -0.6), (-1, 0.6), (-1, -0.6), (0, 1), (0, -1))]  # fmt: skip
-    for text in texts:
-        best = None
-        for dx, dy in ways:
-            text.set(position=(dx, dy), ha=("right", "center", "left")[int(np.sign(dx)) + 1],
-                     va=("top", "center", "bottom")[int(np.sign(dy)) + 1])  # fmt: skip
-            area = text.get_window_extent(renderer)
-            clashes = sum(area.overlaps(other) for other in taken) + sum(
-                area.padded(0.07 * figure.dpi).contains(*mark) for mark in marks
-            )
-            clashes += 0.5 * (not (frame.contains(area.x0, area.y0) and frame.contains(area.x1, area.y1)))
-            if best is None or clashes < best[0]:
-                best = clashes, text.get_position(), text.get_ha(), text.get_va()
-            if not clashes:
-                break
-        text.set(position=best[1], ha=best[2], va=best[3])
-        taken.append(text.get_window_extent(renderer))
-
-
-def show_frontier(points, title, xlabel, ylabel):
-    """Named points {name: dict(x, y)}, x on a logarithmic axis; with intervals where low and high (of y) are given."""
     figure, axis = plt.subplots(figsize=(7.6, 4.2))
-    texts, taken = [], []
-    for (name, point), colour, marker in zip(points.items(), cycle(COLOURS), cycle("os^Dv<>X*P")):
-        if "low" in point:
+    for (name, points), colour in zip(lines.items(), COLOURS):
+        joined = sorted((point["x"], point["y"]) for point in points if point["mark"] != "longer training")
+        axis.plot(*zip(*joined), color=colour, linewidth=1, label=name)
+        for point in points:
             axis.plot([point["x"]] * 2, [point["low"], point["high"]], color=colour, linewidth=1.5)
-            taken += [(point["x"], y) for y in np.linspace(point["low"], point["high"], 9)]
-        axis.plot(point["x"], point["y"], marker, color=colour, markersize=7)
-        texts.append(axis.annotate(name, (point["x"], point["y"]), (0, 0), textcoords="offset points", fontsize=8,
-                                   color=colour))  # fmt: skip
-        taken.append((point["x"], point["y"]))
+            axis.plot(point["x"], point["y"], MARKS[point["mark"]], color=colour, markersize=8)
+    for mark in dict.fromkeys(point["mark"] for points in lines.values() for point in points):
+        axis.plot([], [], MARKS[mark], color=GREY, label=mark)
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
-    axis.margins(0.12)
+    axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    figure.tight_layout()
-    place_labels(figure, axis, texts, taken)
     finish(figure)

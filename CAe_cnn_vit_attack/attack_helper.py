@@ -463,7 +463,7 @@ def check_numbers(cfg):
         value = getattr(cfg, name)
         if not lowest <= value < math.inf or value != int(value):
             raise LabError(f"setting {name}={value}: a whole number is needed, {lowest} at least")
-    most = {"train_eps": 255, "defence_eps": 255, "sigma": 10, "l2_eps": 1000}
+    most = {"train_eps": 255, "longer_eps": 255, "defence_eps": 255, "sigma": 10, "l2_eps": 1000}
     for name, largest in most.items():
         value = getattr(cfg, name)
         if not 0 < value <= largest:

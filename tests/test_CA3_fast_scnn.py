@@ -478,9 +478,9 @@ def test_nasty_pictures(helper, tmp_path, nasty):
     """The reader of one picture: what comes out is right, or the file is named."""
     path = nasty.write(tmp_path)
     if "EXIF" in nasty.what:
-        refuses(lambda: helper._read_picture(path), nasty.name, "EXIF")
+        refuses(lambda: helper.read_picture(path), nasty.name, "EXIF")
         return
-    picture = nasty.meets(lambda: helper._read_picture(path))
+    picture = nasty.meets(lambda: helper.read_picture(path))
     if not nasty.words:
         assert picture.shape == (32, 32, 3) and picture.dtype == np.uint8
         assert np.abs(picture / 255 - nasty.light[..., None]).mean() < 0.02
@@ -489,7 +489,7 @@ def test_nasty_pictures(helper, tmp_path, nasty):
 @pytest.mark.parametrize("nasty", [nasty for nasty in PICTURES if nasty.words], ids=str)
 def test_unreadable_masks_are_named(helper, tmp_path, nasty):
     path = nasty.write(tmp_path)
-    nasty.meets(lambda: helper._read_mask(path, None))
+    nasty.meets(lambda: helper.read_mask(path, None))
 
 
 # ---------------------------------------------------------------- the original's 32 colours
@@ -586,7 +586,7 @@ def test_the_published_parts(helper):
     assert streets.counts() == {"train": 266, "val": 101, "test": 233, "extra": 101}
     assert set(streets.train.sequences) == {"0001TP", "0016E5"} and set(streets.val.sequences) == {"0006R0"}
     assert set(streets.test.sequences) == {"0001TP", "Seq05VD"} and set(streets.extra.sequences) == {"0016E5"}
-    masks = [helper._read_mask(path, None) for path in sorted((folder / "trainannot").glob("*.png"))]
+    masks = [helper.read_mask(path, None) for path in sorted((folder / "trainannot").glob("*.png"))]
     shares = 100 * helper.class_shares(np.stack(masks))
     table = [16.85, 23.26, 0.98, 31.66, 4.49, 9.72, 1.17, 1.13, 5.87, 0.64, 0.29, 3.95]
     assert len(masks) == 367 and np.abs(shares - table).max() < 0.006
@@ -599,10 +599,11 @@ def test_the_published_parts(helper):
 
 GOOD = dict(size=(96, 128), crop=(64, 96), steps=10, cut_steps=1, distilled_steps=1, trial_steps=1, trial_seed=2,
             longer=0, batch_size=2, lr=0.1, decay=0.0, seeds=[0, 1], limit=0, counts=(2, 1, 1), block=1, threads=1,
-            rounds=2, scales=(1.0, 1.0), width=1.0, weight_decay=0.0, auxiliary=0.0, powers=(0.0,))  # fmt: skip
+            compiled=False, rounds=2, scales=(1.0, 1.0), width=1.0,
+            weight_decay=0.0, auxiliary=0.0, powers=(0.0,))  # fmt: skip
 BAD = {"size": [(32, 128), (96,), (96, 128.5)], "crop": [(97, 96), (104, 96), (64, 136), (60, 96), (0, 64)],
        "steps": [0, 400_001], "distilled_steps": [0, 400_001], "cut_steps": [0], "trial_steps": [0],
-       "longer": [-1, 40_001],
+       "longer": [-1, 1, 40_001],
        "batch_size": [1], "limit": [-1],
        "lr": [0, -1, float("inf"), float("nan")], "decay": [1, -0.1, float("nan")],
        "seeds": [[], [1], [1, 1], [-1, 0], [0.5, 1], [0, 2**31]], "counts": [(1, 1), (2, 0, 1), (1, 1, 1)],
@@ -662,23 +663,26 @@ def test_ious_stand_in_the_row_of_their_class(helper, figure):
     assert box.x0 >= axis.get_window_extent().x1, "the legend lies outside the data"
 
 
-def test_names_on_the_frontier_do_not_overlap(helper, figure):
-    rng = np.random.default_rng(0)
-    places = [1, 1.05, 1.1, 1.12, 2, 2.05, 5, 5.1, 9, 9.2]
-    points = {f"network {k}": dict(x=x, y=50 + 2 * k, low=48 + 2 * k, high=53 + 2 * k + rng.random())
-              for k, x in enumerate(places)}  # fmt: skip
-    helper.show_frontier(points, "frontier", "ms", "mIoU")
+def test_the_frontier_has_a_colour_for_each_network_and_a_mark_for_each_size(helper, figure):
+    def point(x, y, mark):
+        return dict(x=x, y=y, low=y - 2, high=y + 3, mark=mark)
+
+    lines = {"one": [point(3, 40, "full size"), point(1, 30, "1/2"), point(3, 50, "longer training")],
+             "two": [point(5, 45, "full size")]}  # fmt: skip
+    helper.show_frontier(lines, "frontier", "ms", "mIoU")
     axis = figure().axes[0]
-    texts = {text.get_text(): text.get_window_extent() for text in axis.texts}
-    assert set(texts) == set(points) and axis.get_xscale() == "log"
-    boxes = list(texts.values())
-    assert not any(one.overlaps(two) for k, one in enumerate(boxes) for two in boxes[:k])
-    marks = axis.transData.transform([(point["x"], point["y"]) for point in points.values()])
-    assert not any(box.contains(*mark) for box in boxes for mark in marks)
-    bars = sorted(tuple(line.get_ydata()) for line in axis.lines if len(line.get_ydata()) == 2)
-    assert bars == sorted((point["low"], point["high"]) for point in points.values())
-    helper.show_frontier({"alone": dict(x=3, y=4)}, "frontier", "ms", "mIoU")
-    assert len(figure().axes[0].lines) == 1
+    drawn = [line for line in axis.lines if len(line.get_xdata())]
+    joined = {line.get_label(): line for line in drawn if line.get_label() in lines}
+    assert axis.get_xscale() == "log" and list(joined["one"].get_xdata()) == [1, 3], "joined by time, longer one apart"
+    assert joined["one"].get_color() != joined["two"].get_color()
+    spots = {(*line.get_xdata(), *line.get_ydata()): line for line in drawn if line.get_marker() not in (None, "None")}
+    assert set(spots) == {(p["x"], p["y"]) for points in lines.values() for p in points}
+    assert {line.get_color() for place, line in spots.items() if place != (5, 45)} == {joined["one"].get_color()}
+    assert spots[3, 40].get_marker() == spots[5, 45].get_marker() != spots[3, 50].get_marker()
+    bars = sorted(tuple(line.get_ydata()) for line in drawn if len(set(line.get_xdata())) == 1 < len(line.get_xdata()))
+    assert bars == sorted((p["low"], p["high"]) for points in lines.values() for p in points)
+    told = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert told == ["one", "two", "full size", "1/2", "longer training"]
 
 
 # ---------------------------------------------------------------- scores
@@ -1583,8 +1587,21 @@ def test_peak_memory_grows_with_what_a_model_holds(room):
     assert 0 < small < large and 30 < large - small < 130, (small, large)
 
 
+def test_peak_memory_of_no_model_says_why(room):
+    with pytest.raises(LabError, match=r"[Pp]rotobuf|PROTOBUF"):
+        room.helper.peak_memory(b"no model", (8, 16))
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch's compiler wants a C++ compiler")
 def test_a_compiled_network_answers_alike(room):
-    net = nn.Conv2d(3, 2, 3, padding=1).eval()
+    net = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU()).eval()
     plain, compiled = (room.in_torch(net, (8, 16), torch.channels_last, compiled=flag)() for flag in (False, True))
     assert compiled.shape == plain.shape == (1, 2, 8, 16) and torch.allclose(plain, compiled, atol=1e-5)
+
+
+def test_a_compiler_that_is_missed_is_noticed_first(helper, monkeypatch):
+    helper.check_settings(SimpleNamespace(**GOOD | dict(compiled=True)))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(LabError, match=r"setting compiled=True.*compiler"):
+        helper.check_settings(SimpleNamespace(**GOOD | dict(compiled=True)))
+    helper.check_settings(SimpleNamespace(**GOOD | dict(compiled=False)))

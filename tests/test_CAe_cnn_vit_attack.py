@@ -542,7 +542,7 @@ def test_one_layer_in_training_mode_is_named(helper):
 
 GOOD = dict(seeds=(0, 1), steps=600, trial_steps=100, batch_size=64, rates=(1e-3, 2e-3), eps=(0.0, 0.5, 8.0),
             watched=64, train_eps=8.0, attack_steps=5, strong_steps=20, fab_steps=10, restarts=1, queries=100,
-            draws=200, limit=0, held=300, tested=200, photographs=0, longer=2, longer_tested=200,
+            draws=200, limit=0, held=300, tested=200, photographs=0, longer=2, longer_tested=200, longer_eps=8.0,
             defence_eps=2.0, sigma=0.25, l2_eps=0.5, trades=6.0, dataset="mnist",
             repeated=("standard", "pgd"), once=("fgsm", "fast", "noise"))  # fmt: skip
 
@@ -575,6 +575,7 @@ def test_settings(helper):
     ("seeds", (math.nan, 1)), ("repeated", ("standard",)), ("repeated", ("standard", "pgd", "magic")),
     ("repeated", ("standard", "pgd", "pgd")), ("once", ("fgsm", "fast")), ("once", ("fgsm", "fast", "noise", "pgd")),
     ("dataset", "cifar100"), ("longer", -1), ("longer", 0.5), ("longer_tested", 19),
+    ("longer_eps", 0), ("longer_eps", 256),
 ])  # fmt: skip
 def test_settings_that_cannot_work(helper, name, value):
     with pytest.raises(LabError, match="tested" if (name, value) == ("limit", 100) else f"setting {name}="):
@@ -1640,7 +1641,7 @@ def few(room):
 
 def fit(room, make, pictures, kind, seed, steps, lr=2e-3):
     """A training of the notebook, under one name."""
-    return room.train("net", make, pictures, kind, seed, lr, steps)
+    return room.train("net", make, pictures, kind, seed, lr, steps, room.cfg.train_eps)
 
 
 def make_net():
