@@ -557,6 +557,7 @@ def test_colours_that_are_refused(helper, kaggle):
     text = table.read_text(encoding="utf-8")
     for old, new, words in (("Fence", "Fense", "'Fense' is none"), ("Sky,0", "Sky,300", "is no colour"),
                             ("name,r", "name,red", "no column r"), ("Sky,0", "Sky,x", "'x' is not a whole number"),
+                            ("Wall,", "Sky,", "'Sky' stands there twice"),
                             (text.splitlines()[3], text.splitlines()[2], "stands there twice")):  # fmt: skip
         assert old in text
         table.write_text(text.replace(old, new, 1), encoding="utf-8")
@@ -1605,3 +1606,31 @@ def test_a_compiler_that_is_missed_is_noticed_first(helper, monkeypatch):
     with pytest.raises(LabError, match=r"setting compiled=True.*compiler"):
         helper.check_settings(SimpleNamespace(**GOOD | dict(compiled=True)))
     helper.check_settings(SimpleNamespace(**GOOD | dict(compiled=False)))
+
+
+def test_a_palette_that_lacks_an_index_is_named(helper, segnet):
+    path = sorted((segnet / "trainannot").glob("*.png"))[1]
+    mask = Image.fromarray(np.asarray(Image.open(path)), "P")
+    mask.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    mask.save(path, bits=8)
+    refuses(lambda: helper.load_camvid(segnet, SIZE), path.name, "has no colour in its palette")
+
+
+def test_a_picture_of_another_shape_is_named(helper, segnet):
+    path = sorted((segnet / "train").iterdir())[-1]
+    mask = segnet / "trainannot" / f"{path.stem}.png"
+    for part in (path, mask):
+        image = Image.open(part)
+        image.resize((image.width, image.height // 2), Image.Resampling.NEAREST).save(part)
+    refuses(lambda: helper.load_camvid(segnet, SIZE), path.name, "another shape would be squeezed")
+
+
+def test_one_lossy_picture_is_enough_for_the_note(helper, segnet):
+    for path in [path for part in FILES for path in (segnet / part).iterdir()]:
+        Image.open(path).save(path.with_suffix(".png"))
+        path.unlink()
+    assert "JPEG" not in helper.load_camvid(segnet, SIZE).note
+    path = sorted((segnet / "test").iterdir())[-1]
+    Image.open(path).convert("RGB").save(path.with_suffix(".jpg"))
+    path.unlink()
+    assert "JPEG pictures" in helper.load_camvid(segnet, SIZE).note
