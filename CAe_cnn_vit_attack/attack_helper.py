@@ -479,11 +479,17 @@ def check_settings(cfg):
     if not cfg.rates or any(not 0 < rate < 1 for rate in cfg.rates) or len(set(cfg.rates)) < len(cfg.rates):
         raise LabError(f"setting rates={cfg.rates}: learning rates between 0 and 1, one at least and none twice")
     eps = list(cfg.eps)
-    if not eps or any(not 0 <= value <= 255 for value in eps) or any(a >= b for a, b in pairwise(eps)):
-        raise LabError(f"setting eps={cfg.eps}: sizes from 0 to 255 (in 1/255) in rising order, one at least")
+    names = {f"{value:g}" for value in eps}
+    if len(eps) < 2 or eps[0] != 0 or not all(0 <= value <= 255 for value in eps) or len(names) < len(eps):
+        raise LabError(f"setting eps={cfg.eps}: 0 and larger sizes up to 255 (in 1/255), different in six digits")
+    if any(a >= b for a, b in pairwise(eps)):
+        raise LabError(f"setting eps={cfg.eps}: sizes in rising order")
     seeds = list(cfg.seeds)
     if len(set(seeds)) < max(2, len(seeds)) or any(not 0 <= seed < 2**32 or seed != int(seed) for seed in seeds):
         raise LabError(f"setting seeds={cfg.seeds}: whole numbers from 0 to below 2^32, two at least and none twice")
+    if cfg.trial_seed in seeds or not 0 <= cfg.trial_seed < 2**32 or cfg.trial_seed != int(cfg.trial_seed):
+        raise LabError(f"setting trial_seed={cfg.trial_seed}: a whole number from 0 to below 2^32, and none of "
+                       f"seeds={cfg.seeds}: what a choice was made with is used nowhere else")  # fmt: skip
     for name, needed in ALWAYS.items():
         kinds = getattr(cfg, name)
         if not set(needed) <= set(kinds) <= set(KINDS) or len(set(kinds)) < len(kinds):

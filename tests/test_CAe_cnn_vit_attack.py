@@ -540,9 +540,9 @@ def test_one_layer_in_training_mode_is_named(helper):
 
 # ---------------------------------------------------------------- settings
 
-GOOD = dict(seeds=(0, 1), steps=600, trial_steps=100, batch_size=64, rates=(1e-3, 2e-3), eps=(0.0, 0.5, 8.0),
-            watched=64, train_eps=8.0, attack_steps=5, strong_steps=20, fab_steps=10, restarts=1, queries=100,
-            draws=200, limit=0, held=300, tested=200, photographs=0, longer=2, longer_tested=200, longer_eps=8.0,
+GOOD = dict(seeds=(0, 1), trial_seed=2, steps=600, trial_steps=100, batch_size=64, rates=(1e-3, 2e-3),
+            eps=(0.0, 0.5, 8.0), watched=64, train_eps=8.0, attack_steps=5, strong_steps=20, fab_steps=10,
+            restarts=1, queries=100, draws=200, limit=0, held=300, tested=200, photographs=0, longer=2, longer_tested=200, longer_eps=8.0,
             defence_eps=2.0, sigma=0.25, l2_eps=0.5, trades=6.0, dataset="mnist",
             repeated=("standard", "pgd"), once=("fgsm", "fast", "noise"))  # fmt: skip
 
@@ -555,7 +555,7 @@ def test_settings(helper):
         tested=20,
         longer_tested=20,
         longer=0,
-        eps=(255,),
+        eps=(0, 255),
         seeds=(2**32 - 1, 0),
         dataset="cifar10",
         trades=0.0,
@@ -570,12 +570,13 @@ def test_settings(helper):
     ("tested", math.inf), ("draws", 19), ("photographs", -1), ("train_eps", -8), ("train_eps", math.nan),
     ("train_eps", 256), ("sigma", math.inf), ("trades", -1), ("trades", math.nan), ("rates", ()), ("rates", (0.0, 0.1)),
     ("rates", (1.0,)), ("rates", (math.nan,)), ("rates", (0.1, 0.1)),
-    ("eps", ()), ("eps", (8, 4)), ("eps", (4, 4)), ("eps", (-1, 4)), ("eps", (0, math.nan)), ("eps", (0, 300)),
+    ("eps", ()), ("eps", (0,)), ("eps", (0, 8, 4)), ("eps", (0, 4, 4)), ("eps", (1, 8)),
+    ("eps", (0, 1e-7, 1.0000001e-7)), ("eps", (-1, 4)), ("eps", (0, math.nan)), ("eps", (0, 300)),
     ("seeds", ()), ("seeds", (0,)), ("seeds", (0, 0)), ("seeds", (-1, 0)), ("seeds", (0.5, 1)), ("seeds", (2**32, 0)),
     ("seeds", (math.nan, 1)), ("repeated", ("standard",)), ("repeated", ("standard", "pgd", "magic")),
     ("repeated", ("standard", "pgd", "pgd")), ("once", ("fgsm", "fast")), ("once", ("fgsm", "fast", "noise", "pgd")),
     ("dataset", "cifar100"), ("longer", -1), ("longer", 0.5), ("longer_tested", 19),
-    ("longer_eps", 0), ("longer_eps", 256),
+    ("longer_eps", 0), ("longer_eps", 256), ("trial_seed", 0), ("trial_seed", -1), ("trial_seed", 1.5),
 ])  # fmt: skip
 def test_settings_that_cannot_work(helper, name, value):
     with pytest.raises(LabError, match="tested" if (name, value) == ("limit", 100) else f"setting {name}="):
@@ -1953,7 +1954,10 @@ def test_carlini_wagner_takes_pictures_that_require_a_gradient(room):
 
 
 class Brightness(nn.Module):
-    """Class 1 where the mean of a picture is above one half; its logits are `steepness` times the distance to it."""
+    """Class 1 where the mean of a picture is above one half, else 0, never 2 to 4: torchattacks wants four classes.
+
+    The first two logits are `steepness` times the distance to one half.
+    """
 
     def __init__(self, steepness=8.0):
         super().__init__()
@@ -1961,7 +1965,7 @@ class Brightness(nn.Module):
 
     def forward(self, x):
         apart = self.steepness * (x.flatten(1).mean(1) - 0.5)
-        return torch.stack([-apart, apart], 1)
+        return torch.stack([-apart, apart, *[0 * apart - 9] * 3], 1)
 
 
 class Steps(Brightness):
@@ -1972,8 +1976,9 @@ class Steps(Brightness):
 
 
 @pytest.fixture
-def bright():
+def bright(room, monkeypatch):
     """Pictures whose mean is 0.1 off one half, and what Brightness answers."""
+    monkeypatch.setattr(room, "classes", 5, raising=False)
     torch.manual_seed(0)
     x = torch.rand(24, 1, 6, 6) * 0.2 + torch.where(torch.arange(24) % 2 == 0, 0.3, 0.5)[:, None, None, None]
     return x, (x.flatten(1).mean(1) > 0.5).long()
@@ -1987,7 +1992,9 @@ def test_the_checklist_attacks_pictures_that_are_right(room, settings, bright):
     x, y = bright
     wrong = torch.cat([y[:20], 1 - y[20:]])  # of the last four the clean answer is wrong
     weak, strong = (room.checklist(Brightness().eval(), Brightness().eval(), x, wrong, eps) for eps in (0.01, 0.2))
-    assert set(weak.values()) == {100.0, weak["PGD of 0.5"]} and weak["PGD of 0.5"] == 0
+    assert weak.pop("largest class") == strong.pop("largest class") == 50
+    assert set(weak.values()) == {100.0, 0.0} and weak["PGD of 0.5"] == 0
+    weak["largest class"] = strong["largest class"] = 50.0
     assert strong["one step"] == strong["PGD"] == strong["PGD, restarts"] == strong["transfer"] == 0
     assert strong["random signs"] > 50, "random signs cancel in a mean"
     assert room.alarms(weak) == room.alarms(strong) == []
@@ -2005,7 +2012,7 @@ def test_the_checklist_finds_a_hidden_gradient(room, settings, bright):
     assert "transfer breaks more" in raised and "a perturbation of 0.5 does not break" in raised
 
 
-ORDERLY = {"random signs": 95.0, "one step": 60.0, "PGD, a quarter of the steps": 50.0, "PGD": 45.0,
+ORDERLY = {"APGD, targeted": 42.0, "largest class": 20.0, "random signs": 95.0, "one step": 60.0, "PGD, a quarter of the steps": 50.0, "PGD": 45.0,
            "PGD, restarts": 44.0, "PGD of 0.5": 0.0, "transfer": 90.0, "Square": 48.0}  # fmt: skip
 
 
@@ -2014,7 +2021,8 @@ ORDERLY = {"random signs": 95.0, "one step": 60.0, "PGD, a quarter of the steps"
     ({"PGD": 71.0, "PGD, a quarter of the steps": 71.0}, "many steps break less than one"),
     ({"PGD, a quarter of the steps": 34.0}, "more steps break less"), ({"Square": 33.0}, "no gradient breaks more"),
     ({"transfer": 33.0}, "transfer breaks more"), ({"random signs": 33.0}, "random signs break more"),
-    ({"PGD of 0.5": 11.0}, "a perturbation of 0.5 does not break"),
+    ({"PGD of 0.5": 31.0}, "a perturbation of 0.5 does not break"), ({"PGD of 0.5": 29.0}, None),
+    ({"APGD, targeted": 33.0}, "another loss breaks more"), ({"PGD of 0.5": 99.0, "largest class": 100.0}, None),
 ])  # fmt: skip
 def test_each_alarm_has_its_own_sign(room, change, words):
     assert room.alarms(ORDERLY | change) == ([words] if words else [])
@@ -2036,7 +2044,7 @@ def test_the_surface_is_the_loss_at_its_places(room, bright):
 
 def test_what_a_defence_holds_is_right_under_both_attacks(room, settings, bright):
     """A defence that darkens: blind attacks are shifted with it, one that knows it breaks all."""
-    settings(strong_steps=10)
+    settings(**SHORT)
     x, y = bright
 
     def levels(x):
@@ -2051,9 +2059,8 @@ def test_what_a_defence_holds_is_right_under_both_attacks(room, settings, bright
     assert all(np.array_equal(part, np.full(24, 100)) for part in none)
 
 
-def test_the_attacks_of_the_evaluation_stay_in_their_ball(room, settings, bright, monkeypatch):
+def test_the_attacks_of_the_evaluation_stay_in_their_ball(room, settings, bright):
     settings(**SHORT)
-    monkeypatch.setattr(room, "classes", 5, raising=False)
     torch.manual_seed(0)
     x, y = bright
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5)).eval()
@@ -2064,3 +2071,40 @@ def test_the_attacks_of_the_evaluation_stay_in_their_ball(room, settings, bright
         moved = attack(model, x, y).detach()
         assert (moved - x).abs().max() <= 0.1 + 1e-5 and moved.min() >= 0 and moved.max() <= 1, name
         assert (model(moved).argmax(1) != y).any(), f"{name} breaks nothing"
+
+
+@pytest.mark.parametrize("factor, broken", [(1.0, False), (2.0, True)])
+def test_a_radius_that_is_too_large_is_noticed(room, factor, broken):
+    """A half space, whose true radius is the distance to its plane: an attack on the answer goes straight across."""
+    torch.manual_seed(0)
+    plane = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).double().eval()
+    x = 0.5 + 0.3 * torch.randn(30, 3, 2, 2, dtype=torch.float64)
+    answers, radii = room.certify(plane, x, 0.3, 1000)
+    way = plane[1].weight[1] - plane[1].weight[0]
+    way = (way / way.norm()).detach().reshape(1, 3, 2, 2) * torch.where(answers == 0, 1, -1)[:, None, None, None]
+    there = x + way * torch.from_numpy(factor * radii)[:, None, None, None]
+    found = room.shown_wrong(plane, there, answers, 0.3, 1000)
+    assert (radii > 0).sum() > 10 and found[radii > 0].any() == broken
+
+
+def test_pgd_refuses_a_model_that_gives_nan(room):
+    class Falls(nn.Module):
+        def forward(self, x):
+            return torch.stack([x.flatten(1).mean(1), -x.flatten(1).mean(1)], 1) / (x.flatten(1).std(1) < 0.1)[:, None]
+
+    x = torch.full((3, 1, 4, 4), 0.5)
+    with pytest.raises(LabError, match="not finite"):
+        room.pgd(Falls().eval(), x, torch.zeros(3, dtype=torch.long), 0.4, 2, 0.2)
+
+
+def test_larger_logits_are_the_same_answers(room, bright):
+    with torch.no_grad():
+        assert torch.equal(room.Times(Brightness(), 100)(bright[0]), 100 * Brightness()(bright[0]))
+
+
+def test_threat_models_in_words(room, settings):
+    settings(strong_steps=20, restarts=2, fab_steps=10, queries=200)
+    assert room.threat(8, "PGD") == "linf 8/255, PGD-20, white-box"
+    assert room.threat(0.5, "PGD", "l2", 7, 3) == "l2 0.5, PGD-7 (3 starts), white-box"
+    words = room.all_attacks(76.5)
+    assert all(part in words for part in ("linf 76.5/255", "PGD-20 (2 starts)", "targeted FAB-10", "200 queries"))
