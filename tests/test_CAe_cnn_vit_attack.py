@@ -543,8 +543,8 @@ def test_one_layer_in_training_mode_is_named(helper):
 GOOD = dict(seeds=(0, 1), trial_seed=2, steps=600, trial_steps=100, batch_size=64, rates=(1e-3, 2e-3),
             eps=(0.0, 0.5, 8.0), watched=64, train_eps=8.0, attack_steps=5, strong_steps=20, fab_steps=10,
             restarts=1, queries=100, draws=200, limit=0, held=300, tested=200, photographs=0,
-            longer=2, longer_tested=200, longer_eps=8.0, defence_eps=2.0, sigma=0.25, l2_eps=0.5, trades=6.0, dataset="mnist",
-            repeated=("standard", "pgd"), once=("fgsm", "fast", "noise"))  # fmt: skip
+            longer=2, longer_tested=200, longer_eps=8.0, defence_eps=2.0, sigma=0.25, l2_eps=0.5, trades=6.0,
+            dataset="mnist", repeated=("standard", "pgd"), once=("fgsm", "fast", "noise"))  # fmt: skip
 
 
 def test_settings(helper):
