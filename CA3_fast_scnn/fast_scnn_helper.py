@@ -877,7 +877,7 @@ def peak_memory(model, size):
         path.write_bytes(model)
         kilobytes = []
         for given in ([path, *map(str, size)], []):
-            ran = subprocess.run([sys.executable, "-c", ANSWER_ONCE, *given], capture_output=True, text=True)
+            ran = subprocess.run([sys.executable, "-c", ANSWER_ONCE, *given], capture_output=True, encoding="utf-8")
             if ran.returncode:
                 raise LabError(f"peak memory of a model: {(ran.stderr.strip().splitlines() or ['no word'])[-1]}")
             kilobytes.append(int(ran.stdout))
