@@ -801,8 +801,8 @@ def check_settings(cfg):
     if cfg.longer == 1:
         raise LabError("setting longer=1: the same training again; 0 (none), or 2 and more")
     if cfg.compiled and not shutil.which(os.environ.get("CXX", "g++")):
-        raise LabError("setting compiled=True: no C++ compiler (g++, or what CXX names) is found; install one, or leave "
-                       'it out: NNDL_SET="compiled=False"')  # fmt: skip
+        raise LabError("setting compiled=True: no C++ compiler (g++, or what CXX names) is found; install one, or "
+                       'leave it out: NNDL_SET="compiled=False"')  # fmt: skip
     if cfg.longer * max(cfg.steps, cfg.cut_steps) > 400_000:
         raise LabError(f"setting longer={cfg.longer}: times steps or cut_steps it is more than 400,000")
     for name, most in (("lr", 100), ("width", 16)):
