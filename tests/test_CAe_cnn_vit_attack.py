@@ -1991,7 +1991,7 @@ def test_the_checklist_attacks_pictures_that_are_right(room, settings, bright):
     settings(**SHORT)
     x, y = bright
     wrong = torch.cat([y[:20], 1 - y[20:]])  # of the last four the clean answer is wrong
-    weak, strong = (room.checklist(Brightness().eval(), Brightness().eval(), x, wrong, eps) for eps in (0.01, 0.2))
+    weak, strong = (room.checklist(Brightness().eval(), [Brightness().eval()], x, wrong, eps) for eps in (0.01, 0.2))
     assert weak.pop("largest class") == strong.pop("largest class") == 50
     assert set(weak.values()) == {100.0, 0.0} and weak["PGD of 0.5"] == 0
     weak["largest class"] = strong["largest class"] = 50.0
@@ -2002,14 +2002,22 @@ def test_the_checklist_attacks_pictures_that_are_right(room, settings, bright):
 
 def test_the_checklist_says_something_where_nothing_is_right(room, settings, bright):
     settings(**SHORT)
-    found = room.checklist(Brightness().eval(), Brightness().eval(), bright[0], 1 - bright[1], 0.01)
+    found = room.checklist(Brightness().eval(), [Brightness().eval()], bright[0], 1 - bright[1], 0.01)
     assert all(math.isfinite(value) for value in found.values()) and found["one step"] == 0
 
 
 def test_the_checklist_finds_a_hidden_gradient(room, settings, bright):
     settings(**SHORT)
-    raised = room.alarms(room.checklist(Steps().eval(), Brightness().eval(), *bright, 0.2))
+    raised = room.alarms(room.checklist(Steps().eval(), [Brightness().eval()], *bright, 0.2))
     assert "transfer breaks more" in raised and "a perturbation of 0.5 does not break" in raised
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_checklist_takes_the_transfer_that_breaks_most(room, settings, bright, turn):
+    settings(**SHORT)
+    others = [Steps().eval(), Brightness().eval()][::turn]  # pictures made on Steps are random ones
+    found = room.checklist(Steps().eval(), others, *bright, 0.2)
+    assert found["transfer"] == 0 < found["PGD"]
 
 
 ORDERLY = {"random signs": 95.0, "one step": 60.0, "PGD, a quarter of the steps": 50.0, "PGD": 45.0,
