@@ -557,9 +557,11 @@ def show_perturbations(clean, adversarial, before, after, title, factor=10):
     plt.show()
 
 
-def show_curves(curves, title, xlabel="eps in 1/255", ylabel="accuracy in %"):
-    """Lines with their intervals as bands: {name: dict(x, value, low, high)}, each (n,)."""
+def show_curves(curves, title, xlabel="eps in 1/255", ylabel="accuracy in %", level=None):
+    """Lines with their intervals as bands: {name: dict(x, value, low, high)}, each (n,); level: a grey line."""
     figure, axis = plt.subplots(figsize=(7.2, 3.8))
+    if level is not None:
+        axis.axhline(level, color="#777777", linewidth=1)
     for (name, c), colour, dash, marker in zip(
         curves.items(), cycle(COLOURS), cycle(("-", "--", "-.", ":")), cycle("os^Dv")
     ):

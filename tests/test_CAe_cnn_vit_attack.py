@@ -1166,6 +1166,14 @@ def test_attacks_get_a_model_in_eval_mode_that_lets_gradients_through(room):
     assert seen == [True, True] and found["clean"].all() and not found["pgd"].all()
 
 
+def test_each_picture_counts_once_whatever_the_batches(room):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval()
+    x, y = torch.rand(30, 3, 2, 2), torch.arange(30) % 3
+    right = model(x).argmax(1) == y
+    for batch in (7, 20, 30, 500):
+        assert torch.equal(room.right_answers(model, x, y, batch), right)
+
+
 # ---------------------------------------------------------------- certified radius
 
 
