@@ -81,7 +81,7 @@ def check_before(room, profile):
     except ImportError as error:
         raise CourseError(f"{room}: {helper.name} cannot be imported: {error}") from None
     if profile == "full":
-        for name, options in needed_data(trees):
+        for name, options in needed_data(trees, cfg):
             if not (root / name).is_dir() and not options.get("optional"):
                 download = options.get("can_download", False)
                 raise CourseError(f"{room}: {missing_data(root / name, download)}")
@@ -105,14 +105,16 @@ def literal(node):
         return True
 
 
-def needed_data(trees):
-    """(name, keyword arguments) of each run.find_data("name") in a code notebook."""
+def needed_data(trees, cfg):
+    """(name, keyword arguments) of each run.find_data("name"), or run.find_data(cfg.setting), in a code notebook."""
     for tree in trees:
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "run.find_data":
                 options = {k.arg: literal(k.value) for k in node.keywords}
                 name = literal(node.args[0]) if node.args else options.get("name")
-                if isinstance(name, str):
+                if node.args and isinstance(node.args[0], ast.Attribute) and ast.unparse(node.args[0].value) == "cfg":
+                    name = cfg.get(node.args[0].attr)
+                if isinstance(name, str) and name:
                     yield name, options
 
 
