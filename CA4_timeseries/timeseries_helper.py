@@ -235,8 +235,7 @@ def make_synthetic(rows=5000, seed=0):
 
 def check_settings(cfg):
     """LabError naming a setting that cannot work, whatever the data."""
-    counts = ("length", "horizons", "epochs", "batch_size", "layers", "hidden", "passes", "resamples", "truth_epochs",
-              "segment", "benchmark_epochs")  # fmt: skip
+    counts = ("length", "horizons", "epochs", "batch_size", "layers", "hidden", "passes", "atoms", "truth_epochs")
     least = dict.fromkeys(counts, 1) | {"rows": 0, "seed": 0, "failure_steps": 50}
     least["truth_rows"] = 10 * (cfg.length + cfg.horizons)  # its smallest part is a tenth
     for name, lowest in least.items():
@@ -249,22 +248,18 @@ def check_settings(cfg):
             raise LabError(f"setting {name}={getattr(cfg, name)}: a share from 0 to below 1 is needed")
     if not 0 <= cfg.beta <= 1:
         raise LabError(f"setting beta={cfg.beta}: from 0 to 1")
-    for name in ("lr", "aci_rate"):
-        if not getattr(cfg, name) > 0:
-            raise LabError(f"setting {name}={getattr(cfg, name)}: it must be above 0")
+    if not cfg.lr > 0:
+        raise LabError(f"setting lr={cfg.lr}: it must be above 0")
+    if not cfg.aci_rates or min(cfg.aci_rates) <= 0:
+        raise LabError(f"setting aci_rates={cfg.aci_rates}: at least one rate is needed, all above 0")
     if not cfg.weight_decay >= 0:
         raise LabError(f"setting weight_decay={cfg.weight_decay}: it must not be below 0")
-    for name in ("members", "rival_seeds", "benchmark_seeds", "choice_seeds"):
+    for name in ("members", "rival_seeds", "choice_seeds"):
         seeds = getattr(cfg, name)
         if (not seeds and name != "choice_seeds") or len(set(seeds)) < len(seeds):
             raise LabError(f"setting {name}={seeds}: at least one seed is needed, and none twice")
     if not cfg.series or len(set(cfg.series)) < len(cfg.series):
         raise LabError(f"setting series={cfg.series}: at least one series is needed, and none twice")
-    for pair in cfg.benchmark:
-        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and min(pair) >= 1):
-            raise LabError(f"setting benchmark={cfg.benchmark}: pairs of look-back and horizon, as ((96, 48),)")
-        if pair[0] % cfg.segment:
-            raise LabError(f"setting segment={cfg.segment} does not divide the benchmark's look-back {pair[0]}")
 
 
 def check_fit(cfg, series):
@@ -274,12 +269,6 @@ def check_fit(cfg, series):
         if rows < need:
             window = f"setting length={cfg.length}, horizons={cfg.horizons}"
             raise LabError(f"{window}: a window takes {need} rows, the {part} part of {series.name} has {rows}")
-    rows = series.counts()
-    for length, horizons in cfg.benchmark:
-        if rows["train"] < length + horizons or min(rows["validation"], rows["test"]) < horizons:
-            raise LabError(
-                f"setting benchmark: ({length}, {horizons}) is too long for the parts of {series.name}, {rows}"
-            )
 
 
 # ---------------------------------------------------------------- names and drawing

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from functools import cache, partial
 from hashlib import md5
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pytest
 import scipy.stats
 import torch
 from nasty_files import TIMES, tables
+from sklearn.metrics import mean_squared_error, r2_score
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 from torch import nn
 from torch.testing import assert_close
@@ -119,15 +121,88 @@ def test_scaler_takes_rounding_noise_for_a_constant(ts, constant):
     assert constant == 0 or std[1] == pytest.approx(values[:, 1].std()), "a small deviation is no noise"
 
 
-# ---------------------------------------------------------------- block bootstrap
+# ---------------------------------------------------------------- intervals of scores
 
 
-def test_blocks_of_one_are_the_ordinary_bootstrap(ts):
-    values = np.random.default_rng(0).normal(size=400)
-    ours = ts.block_bootstrap(values, 1, resamples=4000)
-    theirs = scipy.stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=0).confidence_interval
-    assert ours["value"] == pytest.approx(values.mean()) and ours["n"] == 400
-    assert [ours["low"], ours["high"]] == pytest.approx(list(theirs), abs=0.01)
+def test_a_ratio_in_time_has_the_interval_of_its_linearised_series(ts, task):
+    rng = np.random.default_rng(0)
+    below = 3 + rng.normal(size=400)
+    above = 2 * below + rng.normal(size=400)
+    found = ts.over_time(ts.linearised(above, below), task.series)
+    plain = ts.lab.mean_of((above - 2 * below) / below.mean(), of="hours", series=True)
+    assert found["value"] == pytest.approx(above.mean() / below.mean())
+    assert found["high"] - found["low"] == pytest.approx(plain["high"] - plain["low"], rel=0.02)
+    assert "coverage of the blocks in simulation" in found["interval"]
+
+
+def test_r2_and_skill_are_those_of_the_library(ts, task):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=300).cumsum()
+    guess, steady = y + rng.normal(size=300), y + 2 * rng.normal(size=300)
+    y[7] = np.nan
+    known = np.isfinite(y)
+    r2 = ts.r2_of((guess - y) ** 2, y, task.series)
+    assert r2["value"] == pytest.approx(r2_score(y[known], guess[known])) and r2["low"] < r2["value"] < r2["high"]
+    skill = ts.skill_of((guess - y) ** 2, (steady - y) ** 2, task.series)
+    ours, theirs = (mean_squared_error(y[known], each[known]) for each in (guess, steady))
+    assert skill["value"] == pytest.approx(1 - ours / theirs) and skill["low"] < skill["value"] < skill["high"]
+
+
+# ---------------------------------------------------------------- linear pools
+
+
+def forecasts(ts, task):
+    """A normal, a Student's and a dressed forecast of every part."""
+    points = {name: ts.persistence(task.parts[name]) for name in ts.PARTS}
+    dressed, found = ts.dress(task, points), {}
+    for name, df in (("normal", None), ("student", 5.0)):
+        found[name] = {
+            part: ts.Forecast(each.location, each.std() * np.ones_like(each.location),
+                              df if df is None else np.full_like(each.location, df))
+            for part, each in dressed.items()
+        }  # fmt: skip
+    return found | {"dressed": dressed}
+
+
+def test_atoms_are_quantiles(ts, task):
+    levels = (np.arange(30) + 0.5) / 30
+    found = forecasts(ts, task)
+    law = found["student"]["test"]
+    atoms = ts.atoms(law, 30)
+    assert_close(scipy.stats.t(5.0, law.location[4, 1], law.scale[4, 1]).cdf(atoms[4, 1]), levels)
+    dressed = found["dressed"]["test"]
+    assert_close(ts.atoms(dressed, 30)[4, 1], np.quantile(dressed.members(1)[4], levels))
+
+
+def test_a_pool_has_the_crps_that_its_weights_promise(ts, task, monkeypatch):
+    monkeypatch.setattr(ts, "cfg", SimpleNamespace(atoms=40), raising=False)
+    found = forecasts(ts, task)
+    pooled, weights = ts.pool(task, found)
+    assert weights.shape == (3, 3) and weights.min() >= 0
+    assert_close(weights.sum(0), np.ones(3))
+    y = ts.truth(task, "calibration")
+    crps = pooled["calibration"].crps(y).mean(0)
+    for h in range(3):
+        values = np.stack([ts.atoms(each["calibration"], 40)[:, h] for each in found.values()])
+        a, B = ts.pool_terms(values, y[:, h])
+        assert crps[h] == pytest.approx(weights[:, h] @ a - weights[:, h] @ B @ weights[:, h] / 2, rel=0.01)
+        singles = [each["calibration"].crps(y)[:, h].mean() for each in found.values()]
+        assert crps[h] < 1.005 * min(singles), "worse than one of its members where its weights were fitted"
+    even, shares = ts.pool(task, found, fitted=False)
+    assert (shares == 1 / 3).all() and even["test"].location.shape == task.parts["test"].y.shape
+
+
+def test_a_pool_answers_like_the_distribution_of_its_members(ts):
+    rng = np.random.default_rng(0)
+    members = np.sort(rng.normal(size=(5, 2, 60)), axis=-1)
+    location, scale = members.mean(-1), members.std(-1)
+    pooled = ts.Pooled(location, scale, (members - location[..., None]) / scale[..., None])
+    y = rng.normal(size=(5, 2))
+    assert_close(pooled.members(1), members[:, 1])
+    assert_close(pooled.std(), scale)
+    assert_close(np.stack(pooled.interval(0.8)), np.quantile(members, [0.1, 0.9], axis=-1))
+    assert_close(pooled.pit(y), (members < y[..., None]).mean(-1))
+    assert_close(pooled.crps(y), ts.crps_ensemble(members, y))
 
 
 # ---------------------------------------------------------------- representation
@@ -219,7 +294,7 @@ def aci_by_hand(calibration, test, level, rate, h):
     for t, score in enumerate(test):
         while waiting and waiting[0][0] <= t:
             _, missed = waiting.pop(0)
-            alpha += rate * ((1 - level) - missed)
+            alpha = np.clip(alpha + rate * ((1 - level) - missed), 0, 1)
         rank = int(np.ceil((len(ordered) + 1) * (1 - alpha)))
         found.append(ordered[min(max(rank, 1), len(ordered)) - 1])
         if np.isfinite(score):
@@ -353,17 +428,6 @@ def test_training_learns_a_noisy_season(ts, start):
     part = task.parts["calibration"]
     steady = np.abs(ts.persistence(part) - part.y).mean()
     assert ts.validation_score(model, part) < 0.7 * steady
-
-
-# ---------------------------------------------------------------- long horizons
-
-
-def test_every_window_of_the_benchmark_counts(ts, start):
-    start()
-    scaled = torch.randn(700, 2)
-    t = torch.as_tensor(ts.origins(300, 700, 48, 24, reach_back=True))
-    scores = ts.long_scores(ts.SegmentForecaster(48, 24, 24, 8).eval(), scaled, t, 48, 24)
-    assert len(scores) == 400 - 24 + 1 and np.isfinite(scores).all()
 
 
 # ---------------------------------------------------------------- loaders
@@ -567,7 +631,7 @@ def test_real_ett(ts, name, digest):
     assert series.values.shape == (17420, 7) and not np.isnan(series.values).any() and series.target == "OT"
     assert series.counts() == dict(train=8640, validation=1440, calibration=1440, test=2880)
     assert md5(gzip.decompress((REAL / "ett" / f"{name}.csv.gz").read_bytes())).hexdigest() == digest
-    assert len(ts.origins(11520, 14400, 96, 96, reach_back=True)) == 2785
+    assert len(ts.origins(11520, 14400, 96, 96, reach_back=True)) == 2785, "as the published benchmarks count them"
 
 
 # ---------------------------------------------------------------- the whole room
@@ -580,18 +644,17 @@ def test_real_ett(ts, name, digest):
         ("kind=rnn", "kind='rnn': known are"),
         ("dropout=1.0", "dropout=1.0: a share"),
         ("members=()", "members=\\(\\): at least one seed"),
-        ("segment=7", "segment=7 does not divide"),
+        ("atoms=0", "atoms=0: at least 1"),
+        ("aci_rates=()", r"aci_rates=\(\): at least one"),
+        ("aci_rates=(0.1,0.0)", r"aci_rates=\(0.1, 0.0\): .* all above 0"),
         ("failure_steps=3", "failure_steps=3: at least 50"),
         ("rows=-1", "rows=-1: at least 0"),
-        ("segment=0", "segment=0: at least 1"),
         ("truth_rows=200", "truth_rows=200: at least 250"),
         ("members=(1,1)", r"members=\(1, 1\): .* none twice"),
-        ("benchmark_seeds=()", r"benchmark_seeds=\(\): at least one"),
         ("series=()", r"series=\(\): at least one series"),
         ("beta=1.5", "beta=1.5: from 0 to 1"),
         ("lr=0.0", "lr=0.0: it must be above 0"),
         ("weight_decay=-1.0", "weight_decay=-1.0"),
-        ("benchmark=((48,0),)", r"benchmark=\(\(48, 0\),\): pairs of look-back and horizon"),
     ],
 )
 def test_bad_settings_are_named(ts, start, overrides, words):
@@ -624,10 +687,3 @@ def test_windows_that_do_not_fit_the_series_are_named(ts, start, overrides, word
             ts.helper.check_fit(cfg, series)
     else:
         ts.helper.check_fit(cfg, series)
-
-
-def test_benchmark_that_does_not_fit_the_series_is_named(ts, start):
-    cfg = start("demo").cfg
-    cfg.benchmark = ((96, 700),)
-    with pytest.raises(ts.lab.LabError, match=r"setting benchmark: \(96, 700\) is too long for the parts of CO2"):
-        ts.helper.check_fit(cfg, ts.helper.load_co2())
