@@ -1,4 +1,4 @@
-"""Data and drawing for the robustness assignment: no model, no loss, no method.
+"""Data, refusals and drawing for the robustness assignment: no model, no loss, no method.
 
 A picture is uint8 (S, S, C); networks get float (B, C, S, S) in [0, 1], and sizes of attacks on data are in 1/255.
 """
@@ -21,14 +21,9 @@ from torchvision.models import ResNet50_Weights
 
 from nndl import files, mnist
 from nndl.figures import (  # noqa: F401 (notebooks take them from here)
-    BLUE,
     COLOURS,
-    GREEN,
-    GREY,
     ORANGE,
-    PINK,
     finish,
-    show_confusion,
     show_lines,
     show_pictures,
     show_points,
@@ -39,6 +34,13 @@ from nndl.records import LabError
 
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 NORMS = ("linf", "l2")
+
+# what the course asks for, by data and size of attacks (1/255): accuracy under AutoAttack and clean accuracy, in %
+TARGETS = {("MNIST", 76.5): (91.0, 98.5), ("CIFAR-10", 8.0): (45.0, 80.0)}
+BREAKS, HOLDS = 15.0, 30.0  # %: on the drawn shapes standard training is below the first, adversarial above the second
+BAND = 0.36  # cycles a pixel: below the faint patterns of the drawn shapes
+# alarms of the checklist by which another attack breaks more than PGD that knows the network
+BETTER = {"another loss breaks more", "no gradient breaks more", "transfer breaks more", "random signs break more"}
 
 
 class Part(NamedTuple):
@@ -211,7 +213,6 @@ def load_embedded(size=32, counts=(2400, 300, 600), seed=0, faint=4.0):
 
 # ---------------------------------------------------------------- real: order, parts, what is refused
 
-MNIST_BY_HAND = "torchvision.datasets.MNIST(root=<that folder>, download=True) brings it"
 CIFAR10_BY_HAND = "hf download uoft-cs/cifar10 --repo-type dataset --local-dir <that folder> brings it"
 IMAGENET_BY_HAND = "ImageNet validation pictures belong there: images/ and labels.csv (image, label)"
 
@@ -300,7 +301,7 @@ def load_mnist(folder, limit=0, seed=0, held=3000):
     names the file at fault, LabError the setting.
     """
     if not Path(folder).is_dir():
-        raise DataError(f"{folder}: no such folder; {MNIST_BY_HAND}")
+        raise DataError(f"{folder}: no such folder; {mnist.BY_HAND}")
     classes = [str(digit) for digit in range(10)]
     parts = make_parts(classes, read_mnist(folder, "train"), read_mnist(folder, "test"), limit, held, seed)
     return Pictures("MNIST", "real", classes, *parts)
@@ -458,7 +459,7 @@ def check_numbers(cfg):
     """LabError naming a setting that is no number as it has to be."""
     least = {"steps": 1, "trial_steps": 1, "batch_size": 2, "attack_steps": 1, "strong_steps": 1, "fab_steps": 1,
              "restarts": 1, "queries": 1, "draws": 20, "watched": 1, "limit": 0, "held": 10, "tested": 20,
-             "longer_tested": 20, "longer": 0, "photographs": 0}  # fmt: skip
+             "longer_tested": 20, "trial_pictures": 20, "longer": 0, "photographs": 0}  # fmt: skip
     for name, lowest in least.items():
         value = getattr(cfg, name)
         if not lowest <= value < math.inf or value != int(value):
@@ -500,9 +501,22 @@ def check_settings(cfg):
         raise LabError(f"setting once={cfg.once}: {', '.join(sorted(both))} stands in `repeated` too")
     if cfg.dataset not in ("mnist", "cifar10"):
         raise LabError(f"setting dataset={cfg.dataset!r}: mnist or cifar10")
+    sizes = dict(train_eps=cfg.train_eps, defence_eps=cfg.defence_eps, longer_eps=cfg.longer_eps if cfg.longer else 0)
+    for name, size in sizes.items():
+        if cfg.dataset == "cifar10" and size > 16:
+            raise LabError(f"setting {name}={size:g} with dataset=cifar10: a size for MNIST; 8 is usual, 16 the most")
     for name in ("tested", "longer_tested"):
         if 0 < cfg.limit < getattr(cfg, name):
             raise LabError(f"setting {name}={getattr(cfg, name)}: at most limit={cfg.limit}, or limit=0 (all)")
+
+
+def check_fit(cfg, pictures):
+    """LabError naming a setting that asks for more pictures than a part has."""
+    parts = dict(tested="test", longer_tested="test", trial_pictures="val", watched="val", batch_size="train")
+    for name, part in parts.items():
+        wanted, there = getattr(cfg, name), pictures.counts()[part]
+        if wanted > there:
+            raise LabError(f"setting {name}={wanted}: the {part} part of {pictures.name} has {there} pictures")
 
 
 # ---------------------------------------------------------------- drawing

@@ -366,8 +366,8 @@ def test_rivals_give_logits(vit, width):
 def test_hooks_are_removed(vit):
     model = vit.VisionTransformer(**SMALL)
     vit.attention_maps(model, torch.zeros(1, 3, 16, 16))
-    with pytest.raises(RuntimeError):
-        vit.attention_maps(model, torch.zeros(1, 3, 20, 20))  # does not fit the position vectors
+    with pytest.raises(ValueError, match="takes 16 x 16"):
+        vit.attention_maps(model, torch.zeros(1, 3, 20, 20))
     assert not any(module._forward_hooks for module in model.modules())
 
 
