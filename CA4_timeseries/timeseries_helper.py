@@ -375,6 +375,24 @@ def show_lines(x, lines, title, xlabel, ylabel, level=None, level_label="", band
     finish(figure)
 
 
+def show_gaps(gaps, title, xlabel):
+    """Differences to one method with their intervals, a panel each: {panel: {name: metric}}; the first panel sorts."""
+    first = next(iter(gaps.values()))
+    names = sorted(first, key=lambda name: first[name]["value"], reverse=True)
+    figure, axes = plt.subplots(
+        1, len(gaps), figsize=(4.6 + 2.6 * len(gaps), 0.9 + 0.26 * len(names)), sharey=True, squeeze=False
+    )
+    for axis, (panel, found) in zip(axes[0], gaps.items(), strict=True):
+        values = np.array([[found[name][key] for key in ("value", "low", "high")] for name in names])
+        errors = np.abs(values[:, 1:] - values[:, :1]).T
+        axis.errorbar(values[:, 0], range(len(names)), xerr=errors, fmt="o", color=BLUE, capsize=3, markersize=4)
+        axis.axvline(0, color=GREY, linestyle=":")
+        axis.set(yticks=range(len(names)), yticklabels=names, xlabel=xlabel, title=panel)
+        axis.grid(axis="y", alpha=0.4)
+    figure.suptitle(title)
+    finish(figure)
+
+
 def show_overview(crps, coverage, title, unit, level=95):
     """Left: CRPS of each method {name: metric}. Right: what its intervals cover {name: {kind: percent}}."""
     names = list(crps)[::-1]
