@@ -3,7 +3,7 @@
 A series is a table of float64 values, shape (T, C), NaN where nothing was measured, on a regular grid of times.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,6 +20,11 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#
 COLOURS = (BLUE, ORANGE, GREEN, PINK, "#D55E00", "#56B4E9", "#000000", GREY)
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 DAY = 24 * 60 * 60  # seconds
+KINDS = ("raw", "split", "adaptive")  # forms of an interval, and of a whole distribution
+BASELINES = ("persistence", "seasonal persistence", "ridge on lags", "ARIMA", "MLP, point forecast",
+             "DLinear, point forecast", "GRU, point forecast")  # fmt: skip
+ENSEMBLE, POOL, EVEN = "GRU, deep ensemble", "linear pool", "linear pool, even weights"
+WITHOUT, ONLY = "linear pool without GRU and LSTM", "linear pool of GRU and LSTM"
 
 
 @dataclass
@@ -28,7 +33,8 @@ class Series:
 
     values: (T, C), NaN where missing; columns: C names; target: the column to forecast.
     borders: rows (b1, b2, b3, b4); training is [0, b1), validation [b1, b2), calibration [b2, b3), test [b3, b4).
-    season: steps in a season; block: steps in a block of the bootstrap; unit: of the target; step: name of one step.
+    season: steps in a season; memory: steps after which what adapts has forgotten half.
+    unit: of the target; step: name of one step.
     """
 
     name: str
@@ -39,7 +45,7 @@ class Series:
     target: str
     borders: tuple
     season: int
-    block: int
+    memory: int
     unit: str
     step: str
     note: str = ""
@@ -58,8 +64,21 @@ class Series:
         """Place of each row in its season, 0 to season - 1, shape (T,)."""
         return season_phase(self.times, self.season)
 
+    def season_name(self):
+        """What the bins of `season_bins` are."""
+        if self.season == 24 and self.step == "hour":
+            return "hour of day"
+        return "month" if self.season in (12, 52) else f"place in a season of {self.season} {self.step}s"
+
+    def season_bins(self):
+        """For each row its bin: the hour of a day, the month of a year of weeks or months, else the phase: (T,)."""
+        return self.phase() * 12 // 52 if self.season == 52 else self.phase()
+
     def cut(self, rows):
-        """The same series with at most `rows` rows in each part, those around the test part's begin; 0: as it is."""
+        """A shorter series around the begin of its test part; 0: as it is.
+
+        Validation, calibration and test get at most `rows` rows, training three times as many.
+        """
         if not rows:
             return self
         b3, b4 = self.borders[2:]
@@ -67,10 +86,8 @@ class Series:
             raise LabError(f"setting rows={rows}: {self.name} has {b3} rows before its test part; {b3 // 5} at most")
         keep = np.arange(b3 - 5 * rows, min(b4, b3 + rows))
         borders = tuple(int(b) for b in (3 * rows, 4 * rows, 5 * rows, len(keep)))
-        return Series(
-            self.name, self.source, self.values[keep], self.times[keep], self.columns, self.target, borders,
-            self.season, self.block, self.unit, self.step, f"{self.note}; {len(keep)} rows of it",
-        )  # fmt: skip
+        note = "; ".join(filter(None, (self.note, f"{len(keep)} rows of it")))
+        return replace(self, values=self.values[keep], times=self.times[keep], borders=borders, note=note)
 
 
 def season_phase(times, season):
@@ -79,7 +96,7 @@ def season_phase(times, season):
     Years are those of 52 weeks, of 12 months, or of 4 quarters.
     """
     step = (times[1] - times[0]).total_seconds()
-    if step >= 28 * DAY:
+    if step >= 28 * DAY and (times.day.nunique() == 1 or times.is_month_end.all()):  # rows of months, not of days
         months = 12 * times.year.to_numpy() + times.month.to_numpy() - 1
         return months // (months[1] - months[0]) % season
     if season == 52 and step == 7 * DAY:
@@ -142,6 +159,12 @@ def read_csv(path, target, time=None, separator=",", missing=(), **reading):
     done = [] if stamps.is_monotonic_increasing else ["rows sorted by time"]
     table = pd.DataFrame(values, index=stamps).sort_index()
     grid = time_grid(table.index, path)
+    if len(grid) > 2 * len(table):
+        gaps = table.index.to_series().diff()
+        raise DataError(
+            f"{path}: of {len(grid)} times on the grid only {len(table)} are there; the largest gap, {gaps.max()}, "
+            f"ends at {gaps.idxmax()}: mend that time, or cut the file there"
+        )
     if len(grid) > len(table):
         done.append(f"{len(grid) - len(table)} left-out times filled with NaN")
     return table.reindex(grid).to_numpy(), grid, columns, "; ".join(done)
@@ -158,17 +181,35 @@ def load_series(path, target, time=None, season=24, shares=(0.6, 0.1, 0.1), unit
 
     reading: as in `read_csv`.
     """
-    if season < 1 or len(shares) != 3 or min(shares) <= 0 or sum(shares) >= 1:
+    if season != int(season) or season < 1 or len(shares) != 3 or min(shares) <= 0 or sum(shares) >= 1:
         raise DataError(f"{path}: season={season}, shares={shares}: a season of 1 step or more, three shares below 1")
     values, times, columns, note = read_csv(path, target, time, **reading)
     borders = (*(round(len(values) * share) for share in np.cumsum(shares)), len(values))
-    name = Path(path).name.split(".")[0]
-    series = Series(
-        name, "real", values, times, columns, target, borders, season, 7 * season, unit, step, note
-    )  # fmt: skip
+    name = Path(path).name.removesuffix(".gz").removesuffix(".csv")
+    if name in RESERVED:
+        raise DataError(f"{path}: the name {name!r} is taken by a series that is drawn; rename the file")
+    check_parts(path, values, times, columns, target, borders, season)
+    return Series(name, "real", values, times, columns, target, borders, season, 7 * season, unit, step, note)
+
+
+RESERVED = ("synthetic", "curve")
+
+
+def check_parts(path, values, times, columns, target, borders, season):
+    """DataError for a part that holds nothing to learn from or to score, and for a season that cannot be one."""
     if constant(values[: borders[0], columns.index(target)]):
         raise DataError(f"{path}: column {target!r} is constant, or missing, in the training part (the first rows)")
-    return series
+    for column, numbers in zip(columns, values[: borders[0]].T, strict=True):
+        if np.isnan(numbers).all():
+            raise DataError(f"{path}: column {column!r} has no number in the training part (the first rows); drop it")
+    for part, begin, end in zip(("validation", "calibration", "test"), borders, borders[1:], strict=False):
+        if np.isnan(values[begin:end, columns.index(target)]).all():
+            raise DataError(f"{path}: column {target!r} has no number in the {part} part, rows {begin} to {end}")
+    if season > borders[0]:
+        raise DataError(f"{path}: season={season}: the training part has {borders[0]} rows, less than one season")
+    weekend = times.day_of_week >= 5
+    if times[1] - times[0] == pd.Timedelta(days=1) and np.isnan(values[weekend]).all() and season % 7:
+        raise DataError(f"{path}: season={season}: rows of weekdays alone stand on a grid of all days; pass season=7")
 
 
 BY_HAND = "git clone https://github.com/zhouhaoyi/ETDataset brings both (ETT-small/); nothing is fetched here"
@@ -233,12 +274,14 @@ def make_synthetic(rows=5000, seed=0):
 # ---------------------------------------------------------------- settings
 
 
+BLOCKED, SCORED = 11, 18  # windows besides the first that an interval over time, and a 95 % quantile, need
+
+
 def check_settings(cfg):
     """LabError naming a setting that cannot work, whatever the data."""
-    counts = ("length", "horizons", "epochs", "batch_size", "layers", "hidden", "passes", "resamples", "truth_epochs",
-              "segment", "benchmark_epochs")  # fmt: skip
-    least = dict.fromkeys(counts, 1) | {"rows": 0, "seed": 0, "failure_steps": 50}
-    least["truth_rows"] = 10 * (cfg.length + cfg.horizons)  # its smallest part is a tenth
+    counts = ("length", "horizons", "epochs", "batch_size", "layers", "hidden", "truth_epochs")
+    least = dict.fromkeys(counts, 1) | {"rows": 0, "seed": 0, "failure_steps": 50, "passes": 2, "atoms": 2}
+    least["truth_rows"] = 10 * (cfg.length + cfg.horizons + BLOCKED)  # its smallest part is a tenth
     for name, lowest in least.items():
         if getattr(cfg, name) < lowest:
             raise LabError(f"setting {name}={getattr(cfg, name)}: at least {lowest} is needed")
@@ -247,47 +290,47 @@ def check_settings(cfg):
     for name in ("dropout", "mc_dropout", "missing_train"):
         if not 0 <= getattr(cfg, name) < 1:
             raise LabError(f"setting {name}={getattr(cfg, name)}: a share from 0 to below 1 is needed")
+    if not cfg.mc_dropout > 0:
+        raise LabError(f"setting mc_dropout={cfg.mc_dropout}: above 0, for its passes must differ")
     if not 0 <= cfg.beta <= 1:
         raise LabError(f"setting beta={cfg.beta}: from 0 to 1")
-    for name in ("lr", "aci_rate"):
-        if not getattr(cfg, name) > 0:
-            raise LabError(f"setting {name}={getattr(cfg, name)}: it must be above 0")
+    if not cfg.lr > 0:
+        raise LabError(f"setting lr={cfg.lr}: it must be above 0")
+    if not cfg.aci_rates or min(cfg.aci_rates) <= 0:
+        raise LabError(f"setting aci_rates={cfg.aci_rates}: at least one rate is needed, all above 0")
     if not cfg.weight_decay >= 0:
         raise LabError(f"setting weight_decay={cfg.weight_decay}: it must not be below 0")
-    for name in ("members", "rival_seeds", "benchmark_seeds", "choice_seeds"):
+    for name in ("members", "choice_seeds"):
         seeds = getattr(cfg, name)
-        if (not seeds and name != "choice_seeds") or len(set(seeds)) < len(seeds):
-            raise LabError(f"setting {name}={seeds}: at least one seed is needed, and none twice")
+        if (len(seeds) < 2 and (seeds or name == "members")) or len(set(seeds)) < len(seeds):
+            raise LabError(f"setting {name}={seeds}: at least two seeds are needed, and none twice")
+    if not set(cfg.choice_seeds) <= set(cfg.members):
+        raise LabError(f"setting choice_seeds={cfg.choice_seeds}: all of them must be among members={cfg.members}")
     if not cfg.series or len(set(cfg.series)) < len(cfg.series):
         raise LabError(f"setting series={cfg.series}: at least one series is needed, and none twice")
-    for pair in cfg.benchmark:
-        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and min(pair) >= 1):
-            raise LabError(f"setting benchmark={cfg.benchmark}: pairs of look-back and horizon, as ((96, 48),)")
-        if pair[0] % cfg.segment:
-            raise LabError(f"setting segment={cfg.segment} does not divide the benchmark's look-back {pair[0]}")
 
 
 def check_fit(cfg, series):
     """LabError naming a setting for which a series has too few rows in one of its parts."""
-    need = cfg.length + cfg.horizons
     for part, rows in series.counts().items():
+        need = cfg.length + cfg.horizons + (SCORED if part in ("calibration", "test") else 0)
         if rows < need:
             window = f"setting length={cfg.length}, horizons={cfg.horizons}"
-            raise LabError(f"{window}: a window takes {need} rows, the {part} part of {series.name} has {rows}")
-    rows = series.counts()
-    for length, horizons in cfg.benchmark:
-        if rows["train"] < length + horizons or min(rows["validation"], rows["test"]) < horizons:
-            raise LabError(
-                f"setting benchmark: ({length}, {horizons}) is too long for the parts of {series.name}, {rows}"
-            )
+            raise LabError(f"{window}: {need} rows are needed, the {part} part of {series.name} has {rows}")
 
 
 # ---------------------------------------------------------------- names and drawing
 
 
-def slug(name):
-    """A method's name as it stands in the record: "GRU, deep ensemble" is gru_deep_ensemble."""
-    return "".join(c if c.isalnum() else "_" for c in name.lower().replace("'s", "")).replace("__", "_")
+def ahead(h, step):
+    """`1 hour ahead`, `5 hours ahead`."""
+    return f"{h} {step}{'s' if h > 1 else ''} ahead"
+
+
+def over_horizons(values):
+    """Mean over the last axis, horizons, of what is not NaN; NaN where all is."""
+    known = ~np.isnan(values)
+    return np.where(known.any(-1), np.where(known, values, 0).sum(-1) / np.maximum(known.sum(-1), 1), np.nan)
 
 
 def style():
@@ -332,18 +375,21 @@ def show_lines(x, lines, title, xlabel, ylabel, level=None, level_label="", band
     finish(figure)
 
 
-def show_bars(metrics, title, xlabel, level=None, level_label=""):
-    """Results with their intervals as horizontal bars: {name: metric}."""
-    figure, axis = plt.subplots(figsize=(7.5, 0.6 + 0.36 * len(metrics)))
-    names = list(metrics)[::-1]
-    values = np.array([[metrics[name][key] for key in ("value", "low", "high")] for name in names])
-    axis.barh(names, values[:, 0], color=BLUE, height=0.6, alpha=0.8)
-    errors = np.abs(values[:, 1:] - values[:, :1]).T
-    axis.errorbar(values[:, 0], range(len(names)), xerr=errors, fmt="none", ecolor="black", capsize=3, linewidth=1)
-    if level is not None:
-        axis.axvline(level, color=GREY, linestyle=":", label=level_label)
-        axis.legend(frameon=False, fontsize=8)
-    axis.set(title=title, xlabel=xlabel)
+def show_gaps(gaps, title, xlabel):
+    """Differences to one method with their intervals, a panel each: {panel: {name: metric}}; the first panel sorts."""
+    first = next(iter(gaps.values()))
+    names = sorted(first, key=lambda name: first[name]["value"], reverse=True)
+    figure, axes = plt.subplots(
+        1, len(gaps), figsize=(4.6 + 2.6 * len(gaps), 0.9 + 0.26 * len(names)), sharey=True, squeeze=False
+    )
+    for axis, (panel, found) in zip(axes[0], gaps.items(), strict=True):
+        values = np.array([[found[name][key] for key in ("value", "low", "high")] for name in names])
+        errors = np.abs(values[:, 1:] - values[:, :1]).T
+        axis.errorbar(values[:, 0], range(len(names)), xerr=errors, fmt="o", color=BLUE, capsize=3, markersize=4)
+        axis.axvline(0, color=GREY, linestyle=":")
+        axis.set(yticks=range(len(names)), yticklabels=names, xlabel=xlabel, title=panel)
+        axis.grid(axis="y", alpha=0.4)
+    figure.suptitle(title)
     finish(figure)
 
 
@@ -377,7 +423,7 @@ def show_forecasts(axis_titles, past, future, location, bands, title, ylabel):
         for level, (low, high) in bands.items():
             axis.fill_between(ahead, low[k], high[k], color=BLUE, alpha=0.18, linewidth=0, label=f"{level:.0%}")
         axis.plot(ahead, location[k], color=BLUE, label="forecast")
-        axis.plot(ahead, future[k], "o", color=ORANGE, markersize=4, label="what came")
+        axis.plot(ahead, future[k], "o", color=ORANGE, markersize=4, label="observed")
         axis.set_title(axis_titles[k], fontsize=9)
         axis.set_xlabel("steps from now")
     np.atleast_1d(axes)[0].set_ylabel(ylabel)

@@ -16,6 +16,7 @@ import pytest
 import scipy.stats
 import torch
 from nasty_files import TIMES, tables
+from sklearn.metrics import mean_squared_error, r2_score
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 from torch import nn
 from torch.testing import assert_close
@@ -119,15 +120,103 @@ def test_scaler_takes_rounding_noise_for_a_constant(ts, constant):
     assert constant == 0 or std[1] == pytest.approx(values[:, 1].std()), "a small deviation is no noise"
 
 
-# ---------------------------------------------------------------- block bootstrap
+# ---------------------------------------------------------------- intervals of scores
 
 
-def test_blocks_of_one_are_the_ordinary_bootstrap(ts):
-    values = np.random.default_rng(0).normal(size=400)
-    ours = ts.block_bootstrap(values, 1, resamples=4000)
-    theirs = scipy.stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=0).confidence_interval
-    assert ours["value"] == pytest.approx(values.mean()) and ours["n"] == 400
-    assert [ours["low"], ours["high"]] == pytest.approx(list(theirs), abs=0.01)
+def test_a_ratio_in_time_has_the_interval_of_its_linearised_series(ts, task):
+    rng = np.random.default_rng(0)
+    below = 3 + rng.normal(size=400)
+    above = 2 * below + rng.normal(size=400)
+    found = ts.over_time(ts.linearised(above, below), task.series)
+    plain = ts.lab.mean_of((above - 2 * below) / below.mean(), of="hours", series=True)
+    assert found["value"] == pytest.approx(above.mean() / below.mean())
+    assert found["high"] - found["low"] == pytest.approx(plain["high"] - plain["low"], rel=0.02)
+    assert "coverage of the blocks in simulation" in found["interval"]
+
+
+def test_r2_and_skill_are_those_of_the_library(ts, task):
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=300).cumsum()
+    guess, steady = y + rng.normal(size=300), y + 2 * rng.normal(size=300)
+    y[7] = np.nan
+    known = np.isfinite(y)
+    r2 = ts.r2_of((guess - y) ** 2, y, task.series)
+    assert r2["value"] == pytest.approx(r2_score(y[known], guess[known])) and r2["low"] < r2["value"] < r2["high"]
+    skill = ts.skill_of((guess - y) ** 2, (steady - y) ** 2, task.series)
+    ours, theirs = (mean_squared_error(y[known], each[known]) for each in (guess, steady))
+    assert skill["value"] == pytest.approx(1 - ours / theirs) and skill["low"] < skill["value"] < skill["high"]
+
+
+# ---------------------------------------------------------------- linear pools
+
+
+def forecasts(ts, task):
+    """A normal, a Student's and a dressed forecast of every part."""
+    points = {name: ts.persistence(task.parts[name]) for name in ts.PARTS}
+    dressed, found = ts.dress(task, points), {}
+    for name, df in (("normal", None), ("student", 5.0)):
+        found[name] = {
+            part: ts.Forecast(each.location, each.std() * np.ones_like(each.location),
+                              df if df is None else np.full_like(each.location, df))
+            for part, each in dressed.items()
+        }  # fmt: skip
+    return found | {"dressed": dressed}
+
+
+def test_atoms_are_quantiles(ts, task):
+    levels = (np.arange(30) + 0.5) / 30
+    found = forecasts(ts, task)
+    law = found["student"]["test"]
+    atoms = ts.atoms(law, 30)
+    assert_close(scipy.stats.t(5.0, law.location[4, 1], law.scale[4, 1]).cdf(atoms[4, 1]), levels)
+    dressed = found["dressed"]["test"]
+    assert_close(ts.atoms(dressed, 30)[4, 1], np.quantile(dressed.members(1)[4], levels, method="hazen"))
+
+
+def test_a_pool_has_the_crps_that_its_weights_promise(ts, task):
+    found, y = forecasts(ts, task), ts.truth(task, "calibration")
+    values = {part: np.stack([ts.atoms(each[part], 40) for each in found.values()]) for part in ts.PARTS}
+    known = np.arange(len(y))
+    terms = [(*ts.pool_terms(values["calibration"][:, :, h], y[:, h]), known) for h in range(3)]
+    _, weights = ts.pool(values, terms, np.ones(3, dtype=bool))
+    assert weights.shape == (3, 3) and weights.min() >= 0
+    assert_close(weights.sum(0), np.ones(3))
+    crps = ts.pooled((values["calibration"], weights)).crps(y).mean(0)
+    for h, (a, B, _) in enumerate(terms):
+        a, B = a.mean(-1), B.mean(-1)
+        assert crps[h] == pytest.approx(weights[:, h] @ a - weights[:, h] @ B @ weights[:, h] / 2, rel=0.01)
+        singles = [each["calibration"].crps(y)[:, h].mean() for each in found.values()]
+        assert crps[h] < 1.005 * min(singles), "worse than one of its members where its weights were fitted"
+    even, shares = ts.pool(values, terms, np.array([True, False, True]), fitted=False)
+    assert shares.tolist() == [[0.5] * 3, [0] * 3, [0.5] * 3] and even["test"].location.shape == (
+        len(task.parts["test"].y),
+        3,
+    )
+
+
+def test_windows_without_an_outcome_do_not_fit_weights(ts, task):
+    found, y = forecasts(ts, task), ts.truth(task, "calibration").copy()
+    values = {part: np.stack([ts.atoms(each[part], 20) for each in found.values()]) for part in ts.PARTS}
+    y[5:15] = np.nan
+    known = np.flatnonzero(np.isfinite(y[:, 0]))
+    terms = [(*ts.pool_terms(values["calibration"][:, known, h], y[known, h]), known) for h in range(3)]
+    _, weights = ts.pool(values, terms, np.ones(3, dtype=bool))
+    kept = [(*ts.pool_terms(values["calibration"][:, known, h], y[known, h]), np.arange(len(known))) for h in range(3)]
+    shorter = values | {"calibration": values["calibration"][:, known]}
+    assert_close(weights, ts.pool(shorter, kept, np.ones(3, dtype=bool))[1])
+
+
+def test_a_pool_answers_like_the_distribution_of_its_members(ts):
+    rng = np.random.default_rng(0)
+    members = np.sort(rng.normal(size=(5, 2, 60)), axis=-1)
+    location, scale = members.mean(-1), members.std(-1)
+    pooled = ts.Pooled(location, scale, (members - location[..., None]) / scale[..., None])
+    y = rng.normal(size=(5, 2))
+    assert_close(pooled.members(1), members[:, 1])
+    assert_close(pooled.std(), scale)
+    assert_close(np.stack(pooled.interval(0.8)), np.quantile(members, [0.1, 0.9], axis=-1, method="hazen"))
+    assert_close(pooled.pit(y), (members < y[..., None]).mean(-1))
+    assert_close(pooled.crps(y), ts.crps_ensemble(members, y))
 
 
 # ---------------------------------------------------------------- representation
@@ -184,11 +273,6 @@ def test_nothing_after_the_origin_reaches_a_forecast(ts):
     assert_close(*outputs, atol=1e-5, rtol=1e-4)
 
 
-def test_unknown_head(ts):
-    with pytest.raises(ValueError, match="head 'laplace': known are point, normal, student"):
-        ts.Forecaster("gru", 6, 4, hidden=8, head="laplace")
-
-
 # ---------------------------------------------------------------- likelihoods
 
 
@@ -219,7 +303,7 @@ def aci_by_hand(calibration, test, level, rate, h):
     for t, score in enumerate(test):
         while waiting and waiting[0][0] <= t:
             _, missed = waiting.pop(0)
-            alpha += rate * ((1 - level) - missed)
+            alpha = np.clip(alpha + rate * ((1 - level) - missed), 0, 1)
         rank = int(np.ceil((len(ordered) + 1) * (1 - alpha)))
         found.append(ordered[min(max(rank, 1), len(ordered)) - 1])
         if np.isfinite(score):
@@ -291,16 +375,26 @@ def test_persistence_repeats_and_seasonal_persistence_looks_back_whole_seasons(t
 
 @pytest.mark.parametrize("order, harmonics", [((1, 0, 0), 1), ((2, 1, 1), 2)])
 def test_arima_from_every_origin_is_the_librarys(ts, task, order, harmonics):
+    task = replace(task, scaled=task.scaled.copy())
+    gap = task.parts["test"].origin[21]
+    task.scaled[gap - 3 : gap + 1, 0] = np.nan  # the forecast is less sure after rows that are missing
     found, ran = ts.arima(task, order, harmonics)
+    assert found["test"][1][21, 0] > 1.05 * found["test"][1][0, 0]
     series, y = task.series, task.scaled[:, 0]
-    angle = 2 * np.pi * series.phase()[:, None] * np.arange(1, harmonics + 1) / series.season
-    fourier = np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
-    for k in (0, 37):
+    fourier = ts.fourier_terms(series, harmonics)
+    for k in (0, 21, 37):
         t = task.parts["test"].origin[k]
         past = SARIMAX(y[: t + 1], fourier[: t + 1], order=order).filter(ran.params)
         expected = past.get_forecast(3, exog=fourier[t + 1 : t + 4])
         assert_close(found["test"][0][k], expected.predicted_mean, atol=1e-6, rtol=1e-5)
         assert_close(found["test"][1][k], expected.se_mean, atol=1e-4, rtol=1e-3)
+
+
+def test_arima_takes_as_many_harmonics_as_a_season_has(ts):
+    drawn = ts.helper.make_synthetic(600)[0]
+    assert [ts.fourier_terms(replace(drawn, season=season)).shape[1] for season in (1, 2, 4, 7, 24)] == [0, 0, 2, 6, 6]
+    yearly = ts.make_task(replace(drawn, season=1), 12, 3)
+    assert np.isfinite(ts.arima(yearly, (1, 0, 0))[0]["test"][0]).all()
 
 
 def test_ridge_recovers_a_linear_law(ts):
@@ -309,6 +403,15 @@ def test_ridge_recovers_a_linear_law(ts):
     y = x[:, -1] + 0.5 * (x[:, -1] - x[:, -2])
     part = ts.Part(x, np.zeros((3000, 6, 2)), y, np.arange(3000))
     assert np.abs(ts.Ridge(part).predict(part) - y).max() < 0.05
+
+
+def test_ridge_learns_from_damaged_windows_where_told(ts, task):
+    part = task.parts["train"]
+    torch.manual_seed(0)
+    lost = ts.Windows(part, 0.5).__getitems__(range(len(part.y)))[0].numpy()
+    by_hand = ts.Ridge(replace(part, x=lost)).predict(task.parts["test"])
+    assert_close(ts.Ridge(part, 0.5).predict(task.parts["test"]), by_hand)
+    assert not np.allclose(by_hand, ts.Ridge(part).predict(task.parts["test"]))
 
 
 def test_ridge_forecasts_a_single_step_too(ts):
@@ -326,7 +429,58 @@ def test_dressing_takes_validation_errors_only(ts, task):
     assert np.abs(dressed["validation"].pit(y).mean() - 0.5) < 0.05
 
 
+def test_a_dressing_with_a_bias_is_the_same_raw_and_calibrated(ts, task):
+    """A forecast that is always 2 too low is put right by its errors; calibration has nothing to add."""
+    points = {name: ts.persistence(task.parts[name]) for name in ts.PARTS}
+    low = {name: values - 2 for name, values in points.items()}
+    plain, biased = ts.dress(task, points), ts.dress(task, low)
+    y = ts.truth(task, "test")
+    assert_close(biased["test"].crps(y), plain["test"].crps(y))
+    assert_close(biased["test"].location, plain["test"].location)
+    assert_close(biased["test"].residuals.mean(0), np.zeros(3))
+    for kind in ("split", "adaptive"):
+        assert_close(ts.rescaled(task, biased, kind).crps(y), ts.rescaled(task, plain, kind).crps(y))
+
+
+# ---------------------------------------------------------------- damage
+
+
+def test_damage_is_of_the_series_and_in_steps_of_each_column(ts):
+    series = ts.helper.make_synthetic(600)[0]
+    smooth = np.sin(np.arange(600) / 40)
+    two = replace(series, values=np.column_stack([series.values[:, 0], smooth]), columns=["y", "x"])
+    task = ts.make_task(two, 12, 3)
+    part = task.parts["test"]
+    moved = (ts.damage(task, outliers=0.2).x - part.x)[:, -1]  # (N, C)
+    steps = np.sqrt((np.diff(task.scaled[:300], axis=0) ** 2).mean(0))
+    for column in (0, 1):
+        hit = np.abs(moved[:, column]) > 1e-9
+        assert 0.1 < hit.mean() < 0.3
+        assert_close(np.abs(moved[hit, column]), np.full(hit.sum(), 10 * steps[column]))
+    lost = np.isnan(ts.damage(task, missing=0.3).x)
+    assert 0.25 < lost.mean() < 0.35
+    assert (lost[1:, :-1] == lost[:-1, 1:]).all(), "an hour is missing in all windows or in none"
+
+
 # ---------------------------------------------------------------- training
+
+
+def test_a_training_that_diverges_says_so(ts, start):
+    start()
+    task = ts.make_task(ts.helper.make_synthetic(600)[0], 12, 3)
+    parts = task.parts | {
+        "validation": replace(task.parts["validation"], y=np.full_like(task.parts["validation"].y, np.nan))
+    }
+    with pytest.warns(RuntimeWarning), pytest.raises(ts.lab.LabError, match="lost: the score on validation is nan"):
+        ts.train("lost", parts, ts.Recipe(hidden=4, epochs=1, batch_size=64))
+
+
+def test_a_state_of_another_season_is_not_taken_up(ts, start):
+    start()
+    drawn, recipe = ts.helper.make_synthetic(600)[0], ts.Recipe(hidden=4, epochs=1, batch_size=64)
+    first, _ = ts.train("season", ts.make_task(drawn, 12, 3).parts, recipe)
+    other, _ = ts.train("season", ts.make_task(replace(drawn, season=48), 12, 3).parts, recipe)
+    assert not torch.equal(first.head.weight, other.head.weight)
 
 
 def test_training_is_reproducible_and_is_not_done_twice(ts, start):
@@ -353,17 +507,6 @@ def test_training_learns_a_noisy_season(ts, start):
     part = task.parts["calibration"]
     steady = np.abs(ts.persistence(part) - part.y).mean()
     assert ts.validation_score(model, part) < 0.7 * steady
-
-
-# ---------------------------------------------------------------- long horizons
-
-
-def test_every_window_of_the_benchmark_counts(ts, start):
-    start()
-    scaled = torch.randn(700, 2)
-    t = torch.as_tensor(ts.origins(300, 700, 48, 24, reach_back=True))
-    scores = ts.long_scores(ts.SegmentForecaster(48, 24, 24, 8).eval(), scaled, t, 48, 24)
-    assert len(scores) == 400 - 24 + 1 and np.isfinite(scores).all()
 
 
 # ---------------------------------------------------------------- loaders
@@ -520,6 +663,34 @@ def test_constant_in_the_training_part_alone(ts, tmp_path):
         ts.helper.load_series(write(tmp_path / "a.csv", rows), "y")
 
 
+@pytest.mark.parametrize(
+    "rows, season, words",
+    [
+        ([*GOOD[:50], "2024-09-01 00:00:00,1,2"], 24, "the largest gap, .*, ends at 2024-09-01"),
+        ([f"{t},{'' if i < 40 else i},{i % 7}" for i, t in enumerate(hours(60))], 24, "'x' has no number in the train"),
+        ([f"{t},{i},{i % 7 if i < 48 else ''}" for i, t in enumerate(hours(60))], 24, "no number in the test part"),
+        (GOOD, 24.5, "season=24.5"),
+        (GOOD, 40, "season=40: the training part has 36 rows"),
+        ([f"{d.date()},1,{i % 5}" for i, d in enumerate(pd.bdate_range("2024-01-01", periods=60))], 5, "pass season=7"),
+    ],
+)  # fmt: skip
+def test_a_series_that_cannot_be_forecast_is_named(ts, tmp_path, rows, season, words):
+    with pytest.raises(ts.helper.DataError, match=words):
+        ts.helper.load_series(write(tmp_path / "a.csv", rows), "y", season=season)
+
+
+def test_a_series_has_the_name_of_its_file(ts, tmp_path):
+    assert ts.helper.load_series(write(tmp_path / "my.a.csv", GOOD), "y").name == "my.a"
+    with pytest.raises(ts.helper.DataError, match="the name 'synthetic' is taken"):
+        ts.helper.load_series(write(tmp_path / "synthetic.csv", GOOD), "y")
+
+
+def test_rows_of_28_days_are_no_months(ts, tmp_path):
+    rows = [f"{d.date()},{i % 5},{i}" for i, d in enumerate(pd.date_range("2000-01-03", periods=60, freq="28D"))]
+    series = ts.helper.load_series(write(tmp_path / "a.csv", rows), "y", season=13)
+    assert (np.diff(series.phase()) % 13 == 1).all()
+
+
 def test_too_few_rows_for_a_window(ts, tmp_path):
     series = ts.helper.load_series(write(tmp_path / "a.csv", GOOD), "y")
     with pytest.raises(ValueError, match="rows 36 to 42: too few for a window of 20 steps in and 5 out"):
@@ -537,7 +708,8 @@ def test_short_ett_file(ts, tmp_path):
 def test_co2_is_what_it_says(ts):
     series = ts.helper.load_co2()
     assert sum(series.counts().values()) == len(series.values) == 2284 and np.isnan(series.values).sum() == 59
-    assert series.phase().min() >= 0 and series.phase().max() < 52
+    for date, week in (("1959-01-03", 0), ("1960-07-02", 26), ("1970-12-26", 51)):
+        assert series.phase()[series.times == date] == week, date
 
 
 def test_cut_keeps_the_begin_of_the_test_part(ts):
@@ -567,7 +739,6 @@ def test_real_ett(ts, name, digest):
     assert series.values.shape == (17420, 7) and not np.isnan(series.values).any() and series.target == "OT"
     assert series.counts() == dict(train=8640, validation=1440, calibration=1440, test=2880)
     assert md5(gzip.decompress((REAL / "ett" / f"{name}.csv.gz").read_bytes())).hexdigest() == digest
-    assert len(ts.origins(11520, 14400, 96, 96, reach_back=True)) == 2785
 
 
 # ---------------------------------------------------------------- the whole room
@@ -579,19 +750,21 @@ def test_real_ett(ts, name, digest):
         ("horizons=0", "horizons=0: at least 1"),
         ("kind=rnn", "kind='rnn': known are"),
         ("dropout=1.0", "dropout=1.0: a share"),
-        ("members=()", "members=\\(\\): at least one seed"),
-        ("segment=7", "segment=7 does not divide"),
+        ("members=(0,)", r"members=\(0,\): at least two seeds"),
+        ("choice_seeds=(5,6)", r"choice_seeds=\(5, 6\): all of them must be among members"),
+        ("passes=1", "passes=1: at least 2"),
+        ("mc_dropout=0.0", "mc_dropout=0.0: above 0"),
+        ("atoms=1", "atoms=1: at least 2"),
+        ("aci_rates=()", r"aci_rates=\(\): at least one"),
+        ("aci_rates=(0.1,0.0)", r"aci_rates=\(0.1, 0.0\): .* all above 0"),
         ("failure_steps=3", "failure_steps=3: at least 50"),
         ("rows=-1", "rows=-1: at least 0"),
-        ("segment=0", "segment=0: at least 1"),
-        ("truth_rows=200", "truth_rows=200: at least 250"),
+        ("truth_rows=350", "truth_rows=350: at least 360"),
         ("members=(1,1)", r"members=\(1, 1\): .* none twice"),
-        ("benchmark_seeds=()", r"benchmark_seeds=\(\): at least one"),
         ("series=()", r"series=\(\): at least one series"),
         ("beta=1.5", "beta=1.5: from 0 to 1"),
         ("lr=0.0", "lr=0.0: it must be above 0"),
         ("weight_decay=-1.0", "weight_decay=-1.0"),
-        ("benchmark=((48,0),)", r"benchmark=\(\(48, 0\),\): pairs of look-back and horizon"),
     ],
 )
 def test_bad_settings_are_named(ts, start, overrides, words):
@@ -611,23 +784,18 @@ def test_settings_of_every_profile_pass(ts, start, profile):
         ("", ""),
         (
             "length=220,truth_rows=9000",
-            "length=220, horizons=5: a window takes 225 rows, the validation part of CO2 has 22",
+            "length=220, horizons=5: 225 rows are needed, the validation part of CO2 has 22",
         ),
-        ("horizons=300,truth_rows=9000", "horizons=300: a window takes 320 rows"),
+        ("horizons=300,truth_rows=9000", "horizons=300: 320 rows are needed"),
+        ("rows=40", "horizons=5: 43 rows are needed, the calibration part of CO2 has 40"),
     ],
 )
 def test_windows_that_do_not_fit_the_series_are_named(ts, start, overrides, words):
-    cfg, series = start("demo", overrides).cfg, ts.helper.load_co2().cut(0 if not overrides else 220)
+    cfg = start("demo", overrides).cfg
+    series = ts.helper.load_co2().cut(cfg.rows or (220 if overrides else 0))
     ts.helper.check_settings(cfg)
     if words:
         with pytest.raises(ts.lab.LabError, match=words):
             ts.helper.check_fit(cfg, series)
     else:
         ts.helper.check_fit(cfg, series)
-
-
-def test_benchmark_that_does_not_fit_the_series_is_named(ts, start):
-    cfg = start("demo").cfg
-    cfg.benchmark = ((96, 700),)
-    with pytest.raises(ts.lab.LabError, match=r"setting benchmark: \(96, 700\) is too long for the parts of CO2"):
-        ts.helper.check_fit(cfg, ts.helper.load_co2())
