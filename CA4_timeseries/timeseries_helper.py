@@ -393,25 +393,6 @@ def show_gaps(gaps, title, xlabel):
     finish(figure)
 
 
-def show_overview(crps, coverage, title, unit, level=95):
-    """Left: CRPS of each method {name: metric}. Right: what its intervals cover {name: {kind: percent}}."""
-    names = list(crps)[::-1]
-    figure, axes = plt.subplots(1, 2, figsize=(9.5, 0.9 + 0.36 * len(names)), sharey=True)
-    values = np.array([[crps[name][key] for key in ("value", "low", "high")] for name in names])
-    errors = np.abs(values[:, 1:] - values[:, :1]).T
-    axes[0].errorbar(values[:, 0], range(len(names)), xerr=errors, fmt="o", color=BLUE, capsize=3, markersize=5)
-    axes[0].set(yticks=range(len(names)), yticklabels=names, xlabel=f"CRPS ({unit}), left is better")
-    axes[0].grid(axis="y", alpha=0.4)
-    for (kind, marker), colour in zip((("raw", "o"), ("split", "s"), ("adaptive", "^")), (ORANGE, PINK, GREEN)):
-        axes[1].plot([coverage[name][kind] for name in names], range(len(names)), marker, color=colour, label=kind)
-    axes[1].axvline(level, color=GREY, linestyle=":")
-    axes[1].set(xlabel=f"covered by the {level} % interval (%)")
-    axes[1].grid(axis="y", alpha=0.4)
-    axes[1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(title)
-    finish(figure)
-
-
 def show_forecasts(axis_titles, past, future, location, bands, title, ylabel):
     """Some windows, a panel each: past (n, L); future, location and bands {level: (low, high)}, each (n, H)."""
     n, L = past.shape
