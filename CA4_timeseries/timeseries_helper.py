@@ -386,6 +386,11 @@ def show_gaps(gaps, title, xlabel):
         values = np.array([[found[name][key] for key in ("value", "low", "high")] for name in names])
         errors = np.abs(values[:, 1:] - values[:, :1]).T
         axis.errorbar(values[:, 0], range(len(names)), xerr=errors, fmt="o", color=BLUE, capsize=3, markersize=4)
+        # a few that are far behind must not hide who is close: they stand at the edge, with their number
+        edge = 1.5 * np.quantile(np.abs(values), 0.75)
+        for place in np.flatnonzero(values[:, 1] > edge):
+            axis.annotate(f"{values[place, 0]:.2f} >", (edge, place), fontsize=8, ha="right", va="center")
+        axis.set_xlim(max(values[:, 1].min(), -edge) - 0.05 * edge, min(values[:, 2].max(), edge) + 0.05 * edge)
         axis.axvline(0, color=GREY, linestyle=":")
         axis.set(yticks=range(len(names)), yticklabels=names, xlabel=xlabel, title=panel)
         axis.grid(axis="y", alpha=0.4)
