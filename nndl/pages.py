@@ -16,7 +16,7 @@ from nndl.notebooks import code_cells, parse
 from nndl.records import PROFILES, LabError, read_record
 from nndl.rooms import NOTEBOOKS, ROOMS, CourseError, UsageError, chosen_rooms, existing_rooms
 from nndl.settings import choose
-from nndl.tables import COLUMNS, kept_record, result_rows
+from nndl.tables import COLUMNS, assigned, result_rows, rows_of
 
 
 def run(room, profile):
@@ -138,9 +138,10 @@ def index_page(done, profile):
             built.append(f"<tr><td>{room}</td><td>{html.escape(topic)}</td><td>{links}</td></tr>")
     own, kept = [], []
     for room in done:
-        own += result_rows(room, read_record(rooms.ROOT / room / "runs" / profile), True)
+        record = read_record(rooms.ROOT / room / "runs" / profile)
+        own += result_rows(room, record, assigned(record))
     for room in existing_rooms():
-        kept += result_rows(room, kept_record(room), True)
+        kept += rows_of(room)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Neural networks and deep learning</title>
 <style>body{{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}}

@@ -1,6 +1,7 @@
 """The tables of the READMEs, made from the kept records (make readme)."""
 
 import json
+import re
 
 from nndl import rooms
 from nndl.intervals import text
@@ -8,7 +9,9 @@ from nndl.records import read_record, run_words
 from nndl.rooms import NOTEBOOKS, ROOMS, CourseError, existing_rooms
 
 COLUMNS = ("Assignment", "Result", "Target", "Measured", "Data", "Run")
-BEGIN, END = "<!-- {}:begin -->", "<!-- {}:end -->"
+MOST_ROWS = 5  # of a room's README; the report has the rest
+# The begin marker of a room's results may name the metrics to show, the first one in the root README too.
+BEGIN, NAMED, END = "<!-- {}:begin -->", re.compile(r"<!-- results:begin((?: \S+)*) -->"), "<!-- {}:end -->"
 
 
 def measured(metric):
@@ -30,18 +33,39 @@ def kept_record(room):
     return next((record for folder in folders if (record := read_record(folder))), None)
 
 
-def result_rows(room, record, headline):
-    """Rows of a results table: the headline metrics of a record, or (headline) of these the ones with a target."""
+def result_rows(room, record, names=()):
+    """Rows of a room's table of results: the metrics of these names; without names all headline metrics of the record.
+
+    CourseError where the record has no such metric, or where there are more than five.
+    """
     if record is None:
         return []
-    metrics = [metric for metric in record["metrics"].values() if metric.get("headline")]
-    if headline:
-        metrics = [metric for metric in metrics if "target" in metric] or metrics[:1]
+    names = names or [name for name, metric in record["metrics"].items() if metric.get("headline")]
+    if unknown := [name for name in names if name not in record["metrics"]]:
+        raise CourseError(f"{room}/README.md: the kept record has no metric {', '.join(unknown)}; see results:begin")
+    if len(names) > MOST_ROWS:
+        raise CourseError(
+            f"{room}/README.md: {len(names)} results, more than {MOST_ROWS}; "
+            "name those to show: <!-- results:begin NAME NAME ... -->"
+        )
     rows = []
-    for metric in metrics:
+    for metric in (record["metrics"][name] for name in names):
         data = f"{metric['data']} ({record['data'][metric['data']]['source']})"
         rows.append((room, metric["label"], target(metric), measured(metric), data, run_words(record)))
     return rows
+
+
+def assigned(record):
+    """Names of the headline metrics with a target, or of the first one; of a run that no README speaks of yet."""
+    metrics = {name: metric for name, metric in record["metrics"].items() if metric.get("headline")} if record else {}
+    return ([name for name, metric in metrics.items() if "target" in metric] or list(metrics)[:1])[:MOST_ROWS]
+
+
+def rows_of(room):
+    """Rows of a room's table of results, those that its README names."""
+    file = rooms.ROOT / room / "README.md"
+    named = NAMED.search(file.read_text(encoding="utf-8")) if file.exists() else None
+    return result_rows(room, kept_record(room), named[1].split() if named else ())
 
 
 def table(columns, rows):
@@ -52,7 +76,8 @@ def table(columns, rows):
 
 
 def root_results():
-    rows = [row for room in existing_rooms() for row in result_rows(room, kept_record(room), headline=True)]
+    """The first row of each room's table."""
+    rows = [row for room in existing_rooms() for row in rows_of(room)[:1]]
     rows = [(f"[{room}]({room}/README.md)", *rest) for room, *rest in rows]
     return table(COLUMNS, rows) if rows else "No results yet."
 
@@ -74,7 +99,7 @@ def room_checks(room):
 
 
 def room_results(room):
-    rows = [row[1:] for row in result_rows(room, kept_record(room), headline=False)]
+    rows = [row[1:] for row in rows_of(room)]
     return table(COLUMNS[1:], rows) if rows else "No results yet."
 
 
@@ -92,6 +117,8 @@ def room_list():
 def between(text, name, content, file):
     """`text` with `content` between the markers of this name."""
     begin, end = BEGIN.format(name), END.format(name)
+    if name == "results" and (named := NAMED.search(text)):
+        begin = named[0]
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise CourseError(f"{file}: needs {begin} and, after it, {end}, once each")
     return text[: text.index(begin) + len(begin)] + f"\n{content}\n" + text[text.index(end) :]

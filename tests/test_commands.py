@@ -456,10 +456,11 @@ def put(folder, profile, record):
 
 
 def test_rows_say_what_run_it_was(small_course):
-    assert tables.kept_record("CA6_vae") is None and tables.result_rows("CA6_vae", None, True) == []
+    (small_course / "README.md").write_text("# A\n<!-- results:begin -->\n<!-- results:end -->\n", encoding="utf-8")
+    assert tables.kept_record("CA6_vae") is None and tables.rows_of("CA6_vae") == []
     put(small_course, "demo", RECORD)
     put(small_course, "full", changed("profile", "full") | {"reduced": True})
-    (row,) = tables.result_rows("CA6_vae", tables.kept_record("CA6_vae"), True)
+    (row,) = tables.rows_of("CA6_vae")
     assert row == (
         "CA6_vae",
         "accuracy",
@@ -472,15 +473,40 @@ def test_rows_say_what_run_it_was(small_course):
     assert "full, reduced" in page and "Nothing finished yet" in page
 
 
-def test_headline_rows_are_those_with_a_target(small_course):
+def test_a_readme_names_its_results(small_course):
     record = json.loads(json.dumps(RECORD))
-    record["metrics"]["loss"] = record["metrics"]["accuracy"] | {"label": "loss"}
-    del record["metrics"]["loss"]["target"]
-    record["metrics"]["aside"] = record["metrics"]["loss"] | {"label": "aside", "headline": False}
-    assert [row[1] for row in tables.result_rows("CA6_vae", record, True)] == ["accuracy"]
-    assert [row[1] for row in tables.result_rows("CA6_vae", record, False)] == ["accuracy", "loss"]
-    del record["metrics"]["accuracy"]["target"]
-    assert [row[1:3] for row in tables.result_rows("CA6_vae", record, True)] == [("accuracy", "–")]
+    metrics = record["metrics"]
+    untargeted = {key: part for key, part in metrics["accuracy"].items() if key != "target"}
+    metrics |= {name: untargeted | {"label": name} for name in ("loss", "speed")}
+    metrics["aside"] = metrics["loss"] | {"label": "aside", "headline": False}
+    put(small_course, "demo", record)
+
+    def shown(marker):
+        text = f"# A\n{marker}\n<!-- results:end -->\n<!-- checks:begin -->\n<!-- checks:end -->\n"
+        (small_course / "README.md").write_text(text, encoding="utf-8")
+        return [row[1:3] for row in tables.rows_of("CA6_vae")]
+
+    goal = ("accuracy", "90 % (the assignment)")
+    assert shown("<!-- results:begin -->") == [goal, ("loss", "–"), ("speed", "–")], "the headline metrics"
+    assert shown("<!-- results:begin aside accuracy -->") == [("aside", "–"), goal], "those named, in this order"
+    with pytest.raises(rooms.CourseError, match="CA6_vae/README.md: the kept record has no metric lost, los;"):
+        shown("<!-- results:begin loss lost los -->")
+    assert tables.assigned(record) == ["accuracy"], "of any other run: what the assignment asks for"
+    del metrics["accuracy"]["target"]
+    assert tables.assigned(record) == ["accuracy"] and tables.assigned(None) == []
+    metrics |= {f"more {k}": metrics["loss"] for k in range(3)}
+    put_again = small_course / "results" / "demo" / "record.json"
+    put_again.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(rooms.CourseError, match="6 results, more than 5; name those to show"):
+        shown("<!-- results:begin -->")
+    assert len(shown("<!-- results:begin speed -->")) == 1
+    root = small_course.parent / "README.md"
+    root.write_text("<!-- results:begin -->\n<!-- results:end -->\n<!-- rooms:begin -->\n<!-- rooms:end -->\n")
+    shown("<!-- results:begin speed loss -->")
+    tables.readme(check=False)
+    assert "| speed |" in root.read_text() and "| loss |" not in root.read_text(), "the root has the first one"
+    own = (small_course / "README.md").read_text()
+    assert "<!-- results:begin speed loss -->\n| Result |" in own and "| loss |" in own
 
 
 def test_readme_is_written_and_checked(small_course):
