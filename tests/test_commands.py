@@ -489,7 +489,7 @@ def test_a_readme_names_its_results(small_course):
     goal = ("accuracy", "90 % (the assignment)")
     assert shown("<!-- results:begin -->") == [goal, ("loss", "–"), ("speed", "–")], "the headline metrics"
     assert shown("<!-- results:begin aside accuracy -->") == [("aside", "–"), goal], "those named, in this order"
-    with pytest.raises(rooms.CourseError, match="CA6_vae/README.md: the kept record has no metric lost, los;"):
+    with pytest.raises(rooms.CourseError, match=r"CA6_vae/README\.md: the kept record has no metric lost, los;"):
         shown("<!-- results:begin loss lost los -->")
     assert tables.assigned(record) == ["accuracy"], "of any other run: what the assignment asks for"
     del metrics["accuracy"]["target"]
