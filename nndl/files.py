@@ -160,7 +160,7 @@ def open_picture(data, where, upright):
     try:
         image = Image.open(io.BytesIO(data))
         image.load()
-        kind = image.format
+        kind, tags = image.format, getattr(image, "tag_v2", {})
         image = ImageOps.exif_transpose(image) if upright else image
     except UnidentifiedImageError:
         reason = foreign(data) or "broken, or of no format that is known"
@@ -170,7 +170,11 @@ def open_picture(data, where, upright):
     if image.mode in ("F", "LAB") or (image.mode == "I" and kind not in ("PNG", "PPM")):
         pixels = {"F": "floating point", "LAB": "LAB"}.get(image.mode, "32-bit")
         raise DataError(f"{where}: not a readable picture ({pixels} pixels; save it as grey or RGB of 8 or 16 bits)")
-    return image, np.asarray(image).astype(np.float32) / 65535 if image.mode.startswith("I") else None
+    if not image.mode.startswith("I"):
+        return image, None
+    bits = tags.get(258, (16,))[0]  # of a TIFF: Pillow hands out 12 bits as they are, and leaves white 0 where it is 0
+    light = np.asarray(image).astype(np.float32) / (2**bits - 1)
+    return image, 1 - light if tags.get(262) == 0 else light
 
 
 def picture_format(data):

@@ -1,5 +1,7 @@
 """The readers that all rooms share, on the files of nasty_files.py."""
 
+import struct
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -37,6 +39,27 @@ def test_sixteen_bits_are_kept():
     dark = np.arange(1200, dtype=np.uint16).reshape(30, 40)  # all black in 8 bits
     grey = files.decode_grey(b"P5 40 30 65535\n" + dark.astype(">u2").tobytes(), "here")
     assert np.array_equal(np.round(65535 * grey), dark)
+
+
+def tiff(pixels, bits, white):
+    """A grey TIFF of one strip that is not compressed; white: 0 or the largest value."""
+    shape = pixels.shape
+    if bits == 12:
+        first, second = pixels[:, 0::2], pixels[:, 1::2]
+        pixels = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1)
+    data = pixels.astype("<u2" if bits == 16 else np.uint8).tobytes()
+    entries = {256: shape[1], 257: shape[0], 258: bits, 259: 1, 262: int(white > 0), 273: 8, 277: 1, 278: shape[0]}
+    entries[279] = len(data)
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(entries)) + table + bytes(4)
+
+
+@pytest.mark.parametrize("bits, white", [(8, 0), (8, 255), (12, 4095), (16, 0), (16, 65535)])
+def test_grey_of_tiffs(bits, white):
+    pixels = np.arange(24).reshape(4, 6) * (2**bits - 1) // 23
+    light = pixels / (2**bits - 1) if white else 1 - pixels / (2**bits - 1)
+    assert np.allclose(files.decode_grey(tiff(pixels, bits, white), "here"), light, atol=1e-6)
+    assert np.abs(files.decode_rgb(tiff(pixels, bits, white), "here")[..., 2] / 255 - light).max() < 0.004
 
 
 def test_any_ending_is_listed_and_nothing_else(tmp_path):
