@@ -9,15 +9,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from statsmodels.datasets import co2
 
 from nndl import files
+from nndl.figures import BLUE, COLOURS, GREEN, GREY, ORANGE, PINK, finish, style  # noqa: F401 (notebooks take them from here)
 from nndl.files import DataError
 from nndl.lab import LabError
 
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#777777"
-COLOURS = (BLUE, ORANGE, GREEN, PINK, "#D55E00", "#56B4E9", "#000000", GREY)
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 DAY = 24 * 60 * 60  # seconds
 KINDS = ("raw", "split", "adaptive")  # forms of an interval, and of a whole distribution
@@ -64,15 +62,20 @@ class Series:
         """Place of each row in its season, 0 to season - 1, shape (T,)."""
         return season_phase(self.times, self.season)
 
+    def is_year(self):
+        """Whether the season is a year of 52 weeks or of 12 months."""
+        step = (self.times[1] - self.times[0]).total_seconds() / DAY
+        return (self.season == 52 and step == 7) or (self.season == 12 and 28 <= step <= 31)
+
     def season_name(self):
         """What the bins of `season_bins` are."""
-        if self.season == 24 and self.step == "hour":
+        if self.season == 24 and self.times[1] - self.times[0] == pd.Timedelta(hours=1):
             return "hour of day"
-        return "month" if self.season in (12, 52) else f"place in a season of {self.season} {self.step}s"
+        return "month" if self.is_year() else f"place in a season of {self.season} {self.step}s"
 
     def season_bins(self):
         """For each row its bin: the hour of a day, the month of a year of weeks or months, else the phase: (T,)."""
-        return self.phase() * 12 // 52 if self.season == 52 else self.phase()
+        return self.times.month.to_numpy() - 1 if self.is_year() else self.phase()
 
     def cut(self, rows):
         """A shorter series around the begin of its test part; 0: as it is.
@@ -123,13 +126,29 @@ def time_grid(times, where):
             grid = pd.DatetimeIndex([first + pd.DateOffset(months=k) for k in every])
             grid = grid + (pd.offsets.MonthEnd(0) if ends else pd.Timedelta(days=times[0].day - 1))
             if times.isin(grid).all():
+                refuse_gaps(times, len(grid), where)
                 return grid
     step = steps.mode().iloc[0] if len(steps) else pd.Timedelta(hours=1)
+    refuse_gaps(times, (times[-1] - times[0]) // step + 1, where)  # before the grid: it could fill the memory
     grid = pd.date_range(times[0], times[-1], freq=step)
     off = times.difference(grid)
     if len(off):
         raise DataError(f"{where}: time {off[0]} is not on the grid of one row every {step}; resample first")
     return grid
+
+
+def refuse_gaps(times, count, where):
+    """DataError where less than half of the `count` times of a grid are there: one mistyped year is enough for that."""
+    if count > 2 * len(times):
+        gaps = times.to_series().diff()
+        raise DataError(
+            f"{where}: of {count} times on the grid only {len(times)} are there; the largest gap, {gaps.max()}, "
+            f"ends at {gaps.idxmax()}: mend that time, or cut the file there"
+        )
+
+
+LARGEST = 1e15  # of a value: squares of larger ones are not safe in 32 bits
+STEPS = {"second": 1, "minute": 60, "hour": 60 * 60, "day": DAY, "week": 7 * DAY}
 
 
 def read_csv(path, target, time=None, separator=",", missing=(), **reading):
@@ -154,17 +173,16 @@ def read_csv(path, target, time=None, separator=",", missing=(), **reading):
     for column, numbers in zip(columns, values.T, strict=True):
         if np.isnan(numbers).all():
             raise DataError(f"{path}: column {column!r} holds no number at all; drop it")
+        if np.nanmax(np.abs(numbers)) > LARGEST:
+            value = numbers[np.nanargmax(np.abs(numbers))]
+            raise DataError(
+                f"{path}: column {column!r} holds {value:g}; nothing above {LARGEST:g} can be computed with"
+            )
     if constant(values[:, columns.index(target)]):
         raise DataError(f"{path}: column {target!r} is constant: there is nothing to forecast")
     done = [] if stamps.is_monotonic_increasing else ["rows sorted by time"]
     table = pd.DataFrame(values, index=stamps).sort_index()
     grid = time_grid(table.index, path)
-    if len(grid) > 2 * len(table):
-        gaps = table.index.to_series().diff()
-        raise DataError(
-            f"{path}: of {len(grid)} times on the grid only {len(table)} are there; the largest gap, {gaps.max()}, "
-            f"ends at {gaps.idxmax()}: mend that time, or cut the file there"
-        )
     if len(grid) > len(table):
         done.append(f"{len(grid) - len(table)} left-out times filled with NaN")
     return table.reindex(grid).to_numpy(), grid, columns, "; ".join(done)
@@ -181,9 +199,12 @@ def load_series(path, target, time=None, season=24, shares=(0.6, 0.1, 0.1), unit
 
     reading: as in `read_csv`.
     """
-    if season != int(season) or season < 1 or len(shares) != 3 or min(shares) <= 0 or sum(shares) >= 1:
+    good = len(shares) == 3 and all(0 < share < 1 for share in shares) and sum(shares) < 1
+    if not isinstance(season, int) or season < 1 or not good:
         raise DataError(f"{path}: season={season}, shares={shares}: a season of 1 step or more, three shares below 1")
     values, times, columns, note = read_csv(path, target, time, **reading)
+    if step in STEPS and (times[1] - times[0]).total_seconds() != STEPS[step]:
+        raise DataError(f"{path}: step={step!r}, but the rows are {times[1] - times[0]} apart; name that step")
     borders = (*(round(len(values) * share) for share in np.cumsum(shares)), len(values))
     name = Path(path).name.removesuffix(".gz").removesuffix(".csv")
     if name in RESERVED:
@@ -231,6 +252,7 @@ def load_ett(folder, name):
     if len(values) < 20 * month:
         raise DataError(f"{path}: {len(values)} rows, the published split needs {20 * month}")
     borders = (12 * month, 14 * month, 16 * month, 20 * month)
+    check_parts(path, values, times, columns, "OT", borders, 24)
     note = "; ".join(filter(None, ("published borders, validation halved into validation and calibration", note)))
     return Series(name, "real", values, times, columns, "OT", borders, 24, 7 * 24, "°C", "hour", note)
 
@@ -294,16 +316,18 @@ def check_settings(cfg):
         raise LabError(f"setting mc_dropout={cfg.mc_dropout}: above 0, for its passes must differ")
     if not 0 <= cfg.beta <= 1:
         raise LabError(f"setting beta={cfg.beta}: from 0 to 1")
-    if not cfg.lr > 0:
-        raise LabError(f"setting lr={cfg.lr}: it must be above 0")
+    if not 0 < cfg.lr <= 10:
+        raise LabError(f"setting lr={cfg.lr}: above 0, at most 10")
     if not cfg.aci_rates or min(cfg.aci_rates) <= 0:
         raise LabError(f"setting aci_rates={cfg.aci_rates}: at least one rate is needed, all above 0")
-    if not cfg.weight_decay >= 0:
-        raise LabError(f"setting weight_decay={cfg.weight_decay}: it must not be below 0")
+    if not 0 <= cfg.weight_decay <= 10:
+        raise LabError(f"setting weight_decay={cfg.weight_decay}: from 0 to 10")
     for name in ("members", "choice_seeds"):
         seeds = getattr(cfg, name)
         if (len(seeds) < 2 and (seeds or name == "members")) or len(set(seeds)) < len(seeds):
             raise LabError(f"setting {name}={seeds}: at least two seeds are needed, and none twice")
+        if not all(0 <= seed < 2**32 for seed in seeds):
+            raise LabError(f"setting {name}={seeds}: seeds lie from 0 to {2**32 - 1}")
     if not set(cfg.choice_seeds) <= set(cfg.members):
         raise LabError(f"setting choice_seeds={cfg.choice_seeds}: all of them must be among members={cfg.members}")
     if not cfg.series or len(set(cfg.series)) < len(cfg.series):
@@ -317,6 +341,14 @@ def check_fit(cfg, series):
         if rows < need:
             window = f"setting length={cfg.length}, horizons={cfg.horizons}"
             raise LabError(f"{window}: {need} rows are needed, the {part} part of {series.name} has {rows}")
+    values, edges = series.values[:, series.columns.index(series.target)], (0, *series.borders)
+    for part, begin, end in zip(series.counts(), edges, edges[1:], strict=False):
+        if constant(values[begin:end]):
+            raise LabError(f"{series.name}: {series.target!r} is constant, or missing, in the {part} part")
+    for half in np.array_split(values[edges[2] : edges[3]], 2):  # pools are fitted on one, scored on the other
+        if np.isfinite(half).sum() <= SCORED:
+            raise LabError(f"{series.name}: a half of the calibration part has {np.isfinite(half).sum()} values of "
+                           f"{series.target!r}; at least {SCORED + 1} are needed")  # fmt: skip
 
 
 # ---------------------------------------------------------------- names and drawing
@@ -333,19 +365,6 @@ def over_horizons(values):
     return np.where(known.any(-1), np.where(known, values, 0).sum(-1) / np.maximum(known.sum(-1), 1), np.nan)
 
 
-def style():
-    """Plain axes, a palette for all eyes, at most 100 dpi."""
-    sns.set_theme(style="ticks", palette=list(COLOURS))
-    plt.rcParams.update({"figure.dpi": 90, "savefig.dpi": 90, "axes.titlesize": 11, "axes.titlelocation": "left"})
-
-
-def finish(figure):
-    """Draw the last strokes and show."""
-    sns.despine(figure)
-    figure.tight_layout()
-    plt.show()
-
-
 def show_series(series, title):
     """The target over time, its parts shaded."""
     figure, axis = plt.subplots(figsize=(9, 2.6))
@@ -360,9 +379,9 @@ def show_series(series, title):
     finish(figure)
 
 
-def show_lines(x, lines, title, xlabel, ylabel, level=None, level_label="", bands=None, width=6.5):
+def show_lines(x, lines, title, xlabel, ylabel, level=None, level_label="", bands=None):
     """Lines {name: (n,)} over x; a grey dotted level; bands {name: (low, high)} shaded in the line's colour."""
-    figure, axis = plt.subplots(figsize=(width, 3.2))
+    figure, axis = plt.subplots(figsize=(6.5, 3.2))
     for (name, values), colour in zip(lines.items(), COLOURS, strict=False):
         axis.plot(x, values, color=colour, label=name, marker="o" if len(x) < 15 else None, markersize=4)
         if bands and name in bands:

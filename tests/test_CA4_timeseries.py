@@ -524,6 +524,9 @@ def hours(n, start="2024-01-01"):
 GOOD = [f"{time},{i},{i % 7}" for i, time in enumerate(hours(60))]
 
 
+SECONDS = [*pd.date_range("2024-01-01", periods=60, freq="s"), pd.Timestamp("2042-01-01")]  # a mistyped year
+
+
 def test_a_good_csv(ts, tmp_path):
     series = ts.helper.load_series(write(tmp_path / "a.csv", GOOD), "y")
     assert series.columns == ["x", "y"] and series.counts() == dict(train=36, validation=6, calibration=6, test=12)
@@ -642,6 +645,63 @@ def test_twelve_steps_a_day_are_no_months(ts):
     assert ts.helper.season_phase(times, 12).tolist() == [(i + 2) % 12 for i in range(40)]
 
 
+def test_places_in_the_season_are_named_by_the_times(ts, tmp_path):
+    def loaded(freq, season, **words):
+        rows = [f"{time},{i},{i % 7}" for i, time in enumerate(pd.date_range("2024-01-07", periods=200, freq=freq))]
+        return ts.helper.load_series(write(tmp_path / "a.csv", rows), "y", season=season, **words)
+
+    assert loaded("h", 24).season_name() == "hour of day" and loaded("MS", 12).season_name() == "month"
+    for freq, season in (("2h", 12), ("h", 52), ("15min", 24)):
+        assert loaded(freq, season).season_name() == f"place in a season of {season} steps"
+    weeks = loaded("7D", 52)
+    assert weeks.season_name() == "month" and np.array_equal(weeks.season_bins(), weeks.times.month - 1)
+    assert loaded("h", 24, step="hour").step == "hour" and loaded("15min", 96, step="quarter").step == "quarter"
+    with pytest.raises(ts.helper.DataError, match="step='hour', but the rows are 0 days 00:15:00 apart"):
+        loaded("15min", 24, step="hour")
+
+
+def test_parts_that_cannot_be_scored_are_named_before_any_training(ts, start, tmp_path):
+    cfg, series = start("demo").cfg, ts.helper.load_co2()
+    b1, b2, b3, b4 = series.borders
+    for rows, words in ((slice(b3, b4), "constant, or missing, in the test part"),
+                        (slice(b2, (b2 + b3) // 2), "a half of the calibration part has 1 values"),
+                        (slice(b1, b2), "constant, or missing, in the validation part")):  # fmt: skip
+        values = series.values.copy()
+        values[rows] = np.nan if "half" in words else 5.0
+        with pytest.raises(ts.lab.LabError, match=f"CO2: .*{words}"):
+            ts.helper.check_fit(cfg, replace(series, values=values))
+    rows = [f"{time},{'' if i >= 16 * 720 else i % 5},{i % 3}" for i, time in enumerate(hours(14400))]
+    with pytest.raises(ts.helper.DataError, match=r"ETTh1\.csv: column 'OT' has no number in the test part"):
+        ts.helper.load_ett(write(tmp_path / "ETTh1.csv", rows, "date,OT,y").parent, "ETTh1")
+
+
+def test_persistence_keeps_ties(ts):
+    rng = np.random.default_rng(0)
+    series = ts.helper.make_synthetic(900)[0]
+    series.values[:] = np.round(20 + np.cumsum(rng.choice([-0.1, 0, 0.1], 900, p=[0.2, 0.6, 0.2])), 1)[:, None]
+    part = ts.make_task(series, 20, 3).parts["test"]
+    same = series.values[part.origin + 1, 0] == series.values[part.origin, 0]
+    assert same.mean() > 0.5 and np.array_equal(ts.persistence(part)[:, 0] == part.y[:, 0], same)
+
+
+def test_edges_of_levels_and_bins_belong_to_them(ts):
+    inside, bins = ts.shape_of(np.append(np.arange(200) / 200, np.nan))
+    assert_close(bins, np.full(10, 0.1))
+    places = np.arange(200)
+    by_hand = [(np.abs(10 * (places - 100)) <= round(1000 * level)).mean() for level in ts.NOMINAL]
+    assert_close(inside, np.array(by_hand))
+
+
+def test_damage_leaves_alone_what_it_does_not_touch(ts):
+    series = ts.helper.make_synthetic(900)[0]
+    values = np.repeat(series.values, 2, axis=1)
+    values[1::2, 1] = np.nan  # measured every other hour: no two neighbours
+    task = ts.make_task(replace(series, values=values, columns=["y", "z"]), 20, 3)
+    assert np.array_equal(ts.damage(task).x, task.parts["test"].x, equal_nan=True)
+    moved = ts.damage(task, outliers=0.3).x - task.parts["test"].x
+    assert np.isfinite(moved[..., 0]).all() and (moved[..., 1][np.isfinite(moved[..., 1])] != 0).any()
+
+
 def test_ett_of_quarter_hours_is_refused(ts, tmp_path):
     times = pd.date_range("2016-07-01", periods=100, freq="15min")
     write(tmp_path / "ETTm1.csv", [f"{time},{i % 5}" for i, time in enumerate(times)], "date,OT")
@@ -650,7 +710,14 @@ def test_ett_of_quarter_hours_is_refused(ts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "season, shares", [(0, (0.6, 0.1, 0.1)), (24, (0.6, 0.4)), (24, (0.6, 0.4, 0.1)), (24, (0.9, 0, 0))]
+    "season, shares",
+    [
+        (0, (0.6, 0.1, 0.1)),
+        (24, (0.6, 0.4)),
+        (24, (0.6, 0.4, 0.1)),
+        (24, (0.9, 0, 0)),
+        (24, (float("nan"), 0.1, 0.1)),
+    ],
 )
 def test_bad_split_is_named(ts, tmp_path, season, shares):
     with pytest.raises(ts.helper.DataError, match=rf"a\.csv: season={season}, shares="):
@@ -670,6 +737,10 @@ def test_constant_in_the_training_part_alone(ts, tmp_path):
         ([f"{t},{'' if i < 40 else i},{i % 7}" for i, t in enumerate(hours(60))], 24, "'x' has no number in the train"),
         ([f"{t},{i},{i % 7 if i < 48 else ''}" for i, t in enumerate(hours(60))], 24, "no number in the test part"),
         (GOOD, 24.5, "season=24.5"),
+        (GOOD, 24.0, "season=24.0"),
+        (GOOD, np.inf, "season=inf"),
+        ([*GOOD[:9], f"{hours(60)[9]},1,1e20", *GOOD[10:]], 24, r"'y' holds 1e\+20; nothing above 1e\+15"),
+        ([f"{t},1,{t.second % 7}" for t in SECONDS], 24, "of 5.* times on the grid only 61 .* ends at 2042-01-01"),
         (GOOD, 40, "season=40: the training part has 36 rows"),
         ([f"{d.date()},1,{i % 5}" for i, d in enumerate(pd.bdate_range("2024-01-01", periods=60))], 5, "pass season=7"),
     ],
@@ -763,8 +834,11 @@ def test_real_ett(ts, name, digest):
         ("members=(1,1)", r"members=\(1, 1\): .* none twice"),
         ("series=()", r"series=\(\): at least one series"),
         ("beta=1.5", "beta=1.5: from 0 to 1"),
-        ("lr=0.0", "lr=0.0: it must be above 0"),
-        ("weight_decay=-1.0", "weight_decay=-1.0"),
+        ("lr=0.0", "lr=0.0: above 0, at most 10"),
+        ("lr=1e300", r"lr=1e\+300: above 0, at most 10"),
+        ("weight_decay=-1.0", "weight_decay=-1.0: from 0 to 10"),
+        ("weight_decay=1e300", r"weight_decay=1e\+300: from 0 to 10"),
+        ("members=(0,18446744073709551616)", "seeds lie from 0 to 4294967295"),
     ],
 )
 def test_bad_settings_are_named(ts, start, overrides, words):
