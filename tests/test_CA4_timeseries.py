@@ -4,11 +4,16 @@ What a student writes is checked in the notebook itself (`nndl checks`, `nndl mu
 settings, what is given, and a few comparisons that take longer.
 """
 
+import ast
 import gzip
+import json
+import math
 import re
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
 from hashlib import md5
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +27,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from nndl import rooms
-from nndl.notebooks import load_definitions, mutated
+from nndl.notebooks import is_definition, load_definitions, mutated
 from real_data import REAL, needs
 
 ROOM = rooms.ROOT / "CA4_timeseries"
@@ -59,6 +64,26 @@ def random_part(ts, n=30, length=12, horizons=3, missing=0.0):
     x = rng.normal(size=(n, length, 1)).cumsum(1)
     x[rng.random(x.shape) < missing] = np.nan
     return ts.Part(x, rng.normal(size=(n, length, 2)), rng.normal(size=(n, horizons)), np.arange(n))
+
+
+def from_a_run(ts, name):
+    """The definitions of a cell that defines `name` and runs something too, which `load_definitions` leaves out."""
+    for cell in json.loads((ROOM / "code.ipynb").read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or f"def {name}(" not in source:
+            continue
+        tree = ast.parse(source)
+        tree.body = [statement for statement in tree.body if is_definition(statement)]
+        namespace = dict(vars(ts))
+        exec(compile(tree, name, "exec"), namespace)
+        return SimpleNamespace(**namespace)
+    raise AssertionError(f"no cell defines {name}")
+
+
+def with_outcomes(task, **changes):
+    """The task with other outcomes in some parts: with_outcomes(task, test=lambda y: y + 9)."""
+    parts = {name: replace(task.parts[name], y=change(task.parts[name].y.copy())) for name, change in changes.items()}
+    return replace(task, parts=task.parts | parts)
 
 
 # ---------------------------------------------------------------- windows and scaling
@@ -147,7 +172,41 @@ def test_r2_and_skill_are_those_of_the_library(ts, task):
     assert skill["value"] == pytest.approx(1 - ours / theirs) and skill["low"] < skill["value"] < skill["high"]
 
 
-# ---------------------------------------------------------------- linear pools
+def test_no_interval_goes_above_the_most_that_is_possible(ts, task):
+    covered = np.where(np.arange(120) % 40 == 0, 0.0, 100.0)
+    free, capped = ts.over_time(covered, task.series), ts.over_time(covered, task.series, most=100)
+    assert free["high"] > 100, "the case must need a cap"
+    assert capped == free | dict(high=100)
+
+
+def test_a_rise_has_both_ends_at_their_worst(ts, task):
+    rng = np.random.default_rng(0)
+    inside, before = 1 + rng.normal(size=150), rng.normal(size=200)
+    found = ts.rise(inside, before, task.series)
+    up, down = ts.over_time(inside, task.series), ts.over_time(before, task.series)
+    for side, expected in (
+        ("value", inside.mean() - before.mean()),
+        ("low", up["low"] - down["high"]),
+        ("high", up["high"] - down["low"]),
+    ):
+        assert found[side] == pytest.approx(math.exp(expected)), side
+
+
+def test_central_intervals_miss_on_both_sides(ts):
+    cell = from_a_run(ts, "shape_of")
+    inside, bins = cell.shape_of(np.array([0.12, 0.62, np.nan]))  # inside from the levels 0.76 and 0.24 on
+    assert_close(inside, 0.5 * (cell.NOMINAL > 0.76) + 0.5 * (cell.NOMINAL > 0.24))
+    assert bins.tolist() == [0, 0.5, 0, 0, 0, 0, 0.5, 0, 0, 0]
+
+
+# ---------------------------------------------------------------- ensembles and linear pools
+
+
+def test_an_ensemble_is_as_wide_as_its_noise_and_its_disagreement(ts, task):
+    locations, scales = np.array([[[0.0]], [[2.0]]]), np.array([[[1.0]], [[3.0]]])
+    found = ts.combined(task, {"test": (locations, scales)})["test"]
+    assert found.location.item() == pytest.approx(task.mean + task.std)
+    assert found.scale.item() == pytest.approx(task.std * (5 + 1) ** 0.5), "variances 5 aleatoric, 1 epistemic"
 
 
 def forecasts(ts, task):
@@ -204,6 +263,26 @@ def test_windows_without_an_outcome_do_not_fit_weights(ts, task):
     kept = [(*ts.pool_terms(values["calibration"][:, known, h], y[known, h]), np.arange(len(known))) for h in range(3)]
     shorter = values | {"calibration": values["calibration"][:, known]}
     assert_close(weights, ts.pool(shorter, kept, np.ones(3, dtype=bool))[1])
+
+
+@pytest.mark.parametrize("half", ["first", "second"])
+def test_weights_for_calibration_leave_out_the_gap_beside_the_border(ts, half):
+    rng = np.random.default_rng(0)
+    values = {part: rng.normal(size=(2, 80, 1, 20)) + np.array([0, 1])[:, None, None, None] for part in ts.PARTS}
+    a, B = ts.pool_terms(values["calibration"][:, :, 0], rng.normal(0.5, size=80))
+
+    def calibration(*rows):
+        """The forecasts of the calibration part (N,) where the first method is worse in these windows."""
+        worse = a.copy()
+        worse[0, list(rows)] += 3
+        both = np.ones(2, dtype=bool)
+        return ts.pool(values, [(worse, B, np.arange(80))], both, gap=3)[0]["calibration"].location[:, 0]
+
+    inside, next_to_it = ((37, 38, 39), 36) if half == "first" else ((40, 41, 42), 43)
+    other = slice(40, 80) if half == "first" else slice(0, 40)
+    assert_close(calibration(*inside), calibration(), msg="windows inside the gap have a say")
+    changed = calibration(next_to_it) != calibration()
+    assert changed[other].any() and changed.sum() == changed[other].sum(), "each half has the weights of the other"
 
 
 def test_a_pool_answers_like_the_distribution_of_its_members(ts):
@@ -362,6 +441,47 @@ def test_rescaled_forecasts_have_errors_of_their_own_size(ts, task, dressed):
     assert_close(ts.rescaled(task, wide, "raw").scale, wide["test"].scale * np.ones_like(wide["test"].location))
 
 
+def standard_normal(ts, task):
+    """A forecast of every part: the mean and deviation of the training part."""
+    shapes = {name: task.parts[name].y.shape for name in ts.PARTS}
+    return {name: ts.in_units(task, np.zeros(shape), np.ones(shape)) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("kind", ["raw", "split", "adaptive"])
+def test_calibration_knows_nothing_of_later_outcomes(ts, task, kind):
+    forecast = standard_normal(ts, task)
+    later = with_outcomes(task, test=lambda y: y + 9 * (np.arange(len(y)) >= 40)[:, None])
+    before, after = (np.stack(ts.calibrated(each, forecast, kind, 0.9, 0.05)) for each in (task, later))
+    assert_close(before[:, :40], after[:, :40])
+    before, after = (ts.rescaled(each, forecast, kind).scale for each in (task, later))
+    assert_close(before[:40], after[:40])
+
+
+@pytest.mark.parametrize("kind", ["split", "adaptive"])
+def test_calibration_begins_with_the_scores_of_the_calibration_part(ts, task, kind):
+    forecast, y = standard_normal(ts, task), task.parts["calibration"].y
+    low, high = ts.calibrated(task, forecast, kind, 0.9, 0.05)
+    assert_close((high - low)[0], 2 * task.std * ts.split_conformal(np.abs(y), 0.9))
+    assert_close(ts.rescaled(task, forecast, kind).scale[0], task.std * np.sqrt((y**2).mean(0)))
+
+
+def test_the_rate_is_chosen_on_calibration_after_validation(ts, task, start):
+    start("tiny", "aci_rates=(0.001,0.2)")
+    forecast = standard_normal(ts, task)
+
+    def chosen(**deviations):
+        drawn = {
+            name: lambda y, scale=scale, k=k: scale * np.random.default_rng(k).normal(size=y.shape)
+            for k, (name, scale) in enumerate(deviations.items())
+        }
+        return ts.chosen_rate(with_outcomes(task, **drawn), forecast)
+
+    for test in (0.1, 1, 10):
+        assert chosen(validation=1, calibration=1, test=test) == 0.001, "the same errors as before: nothing to follow"
+    assert chosen(validation=1, calibration=10, test=1) == 0.2, "larger errors in the calibration part"
+    assert chosen(validation=10, calibration=1, test=1) == 0.2, "intervals begin with the errors of validation"
+
+
 # ---------------------------------------------------------------- baselines and rivals
 
 
@@ -388,6 +508,13 @@ def test_arima_from_every_origin_is_the_librarys(ts, task, order, harmonics):
         expected = past.get_forecast(3, exog=fourier[t + 1 : t + 4])
         assert_close(found["test"][0][k], expected.predicted_mean, atol=1e-6, rtol=1e-5)
         assert_close(found["test"][1][k], expected.se_mean, atol=1e-4, rtol=1e-3)
+
+
+def test_arima_is_fitted_on_the_training_part_alone(ts, task):
+    later = replace(task, scaled=task.scaled.copy())
+    later.scaled[task.series.borders[0] :] *= -3
+    params = [ts.arima(each, (1, 0, 0), 1)[1].params for each in (task, later)]
+    assert_close(*params, rtol=0, atol=0)
 
 
 def test_arima_takes_as_many_harmonics_as_a_season_has(ts):
@@ -419,14 +546,21 @@ def test_ridge_forecasts_a_single_step_too(ts):
     assert ts.Ridge(one.parts["train"]).predict(one.parts["test"]).shape == one.parts["test"].y.shape
 
 
-def test_dressing_takes_validation_errors_only(ts, task):
-    points = {name: ts.persistence(task.parts[name]) for name in ("validation", "calibration", "test")}
+@pytest.mark.parametrize("local", [False, True])
+def test_dressing_takes_errors_of_validation_and_calibration_picks_their_unit(ts, task, local):
+    """In units of the windows' scales where calibration errors grow with them, plain where they do not."""
+    points = {name: ts.persistence(task.parts[name]) for name in ts.PARTS}
+    scales = ts.tensors(task.parts["calibration"])[2].numpy()[:, None].astype(float)
+    grow = (scales / scales.mean()) ** 3 if local else scales.mean() / scales
+    task = with_outcomes(task, calibration=lambda y: points["calibration"] + grow * (y - points["calibration"]))
     dressed = ts.dress(task, points)
-    changed = replace(task, parts={**task.parts, "test": replace(task.parts["test"], y=task.parts["test"].y + 9)})
-    again = ts.dress(changed, points)
-    assert_close(dressed["test"].residuals, again["test"].residuals)
-    y = ts.truth(task, "validation")
-    assert np.abs(dressed["validation"].pit(y).mean() - 0.5) < 0.05
+    assert (np.ptp(dressed["test"].scale) > 0) == local, "calibration picks plain or scaled errors"
+    errors = (ts.truth(task, "validation") - dressed["validation"].location) / dressed["validation"].scale
+    expected = np.quantile(errors, (np.arange(199) + 0.5) / 199, axis=0, method="hazen")
+    assert_close(dressed["test"].residuals, expected, msg="residuals are quantiles of the errors on validation")
+    again = ts.dress(with_outcomes(task, test=lambda y: y + 9), points)
+    for field in ("location", "scale", "residuals"):
+        assert_close(getattr(again["test"], field), getattr(dressed["test"], field))
 
 
 def test_a_dressing_with_a_bias_is_the_same_raw_and_calibrated(ts, task):
@@ -462,7 +596,48 @@ def test_damage_is_of_the_series_and_in_steps_of_each_column(ts):
     assert (lost[1:, :-1] == lost[:-1, 1:]).all(), "an hour is missing in all windows or in none"
 
 
+def test_damage_is_drawn_from_its_seed(ts, task):
+    first, again, other = (ts.damage(task, missing=0.3, outliers=0.1, seed=seed).x for seed in (0, 0, 1))
+    assert_close(first, again, equal_nan=True)
+    assert not np.array_equal(first, other, equal_nan=True)
+
+
+def test_every_method_reads_the_damaged_windows(ts, task, start, monkeypatch):
+    start()
+    networks = [ts.build(ts.Recipe(hidden=4, dropout=0.0), 6, 12, 3) for _ in range(2)]
+    monkeypatch.setattr(ts, "models", {(task.series.name, "GRU"): networks}, raising=False)
+    ridges = {"ridge": ts.Ridge(task.parts["train"])}
+    clean, hurt = (ts.under(task, ts.damage(task, outliers=rate), ridges) for rate in (0.0, 0.2))
+    assert hurt.keys() == {"persistence", "ridge", ts.ENSEMBLE}
+    for name, crps in hurt.items():
+        assert crps.mean() > 1.2 * clean[name].mean(), f"{name}: outliers in a fifth of the inputs cost nothing"
+
+
 # ---------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize(
+    "step, factor", [(0, 0.05), (19, 1), (20, 1), (60, 0.5), (99, 0.5 - 0.5 * math.cos(math.pi / 80))]
+)
+def test_the_learning_rate_rises_in_a_line_and_falls_in_half_a_cosine(ts, step, factor):
+    assert ts.one_cycle(step, 100) == pytest.approx(factor)
+
+
+def test_training_returns_the_weights_that_were_best_on_validation(ts, start, monkeypatch):
+    start()
+    parts = ts.make_task(ts.helper.make_synthetic(600)[0], 12, 3).parts
+    values, seen = iter([1.0, 0.0, 2.0]), []
+
+    def score(model, part):
+        assert part is parts["validation"]
+        seen.append(deepcopy(model.state_dict()))
+        return next(values)
+
+    monkeypatch.setattr(ts, "validation_score", score)
+    best, history = ts.train("best", parts, ts.Recipe(hidden=4, epochs=3, batch_size=64))
+    assert [row["val"] for row in history] == [1, 0, 2]
+    assert not torch.equal(seen[1]["head.weight"], seen[2]["head.weight"]), "the third epoch must move the weights"
+    assert_close(dict(best.state_dict()), dict(seen[1]))
 
 
 def test_a_training_that_diverges_says_so(ts, start):
