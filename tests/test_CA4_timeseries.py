@@ -4,16 +4,13 @@ What a student writes is checked in the notebook itself (`nndl checks`, `nndl mu
 settings, what is given, and a few comparisons that take longer.
 """
 
-import ast
 import gzip
-import json
 import math
 import re
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
 from hashlib import md5
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -27,7 +24,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from nndl import rooms
-from nndl.notebooks import is_definition, load_definitions, mutated
+from nndl.notebooks import load_definitions, mutated
 from real_data import REAL, needs
 
 ROOM = rooms.ROOT / "CA4_timeseries"
@@ -64,20 +61,6 @@ def random_part(ts, n=30, length=12, horizons=3, missing=0.0):
     x = rng.normal(size=(n, length, 1)).cumsum(1)
     x[rng.random(x.shape) < missing] = np.nan
     return ts.Part(x, rng.normal(size=(n, length, 2)), rng.normal(size=(n, horizons)), np.arange(n))
-
-
-def from_a_run(ts, name):
-    """The definitions of a cell that defines `name` and runs something too, which `load_definitions` leaves out."""
-    for cell in json.loads((ROOM / "code.ipynb").read_text(encoding="utf-8"))["cells"]:
-        source = "".join(cell["source"])
-        if cell["cell_type"] != "code" or f"def {name}(" not in source:
-            continue
-        tree = ast.parse(source)
-        tree.body = [statement for statement in tree.body if is_definition(statement)]
-        namespace = dict(vars(ts))
-        exec(compile(tree, name, "exec"), namespace)
-        return SimpleNamespace(**namespace)
-    raise AssertionError(f"no cell defines {name}")
 
 
 def with_outcomes(task, **changes):
@@ -193,9 +176,8 @@ def test_a_rise_has_both_ends_at_their_worst(ts, task):
 
 
 def test_central_intervals_miss_on_both_sides(ts):
-    cell = from_a_run(ts, "shape_of")
-    inside, bins = cell.shape_of(np.array([0.12, 0.62, np.nan]))  # inside from the levels 0.76 and 0.24 on
-    assert_close(inside, 0.5 * (cell.NOMINAL > 0.76) + 0.5 * (cell.NOMINAL > 0.24))
+    inside, bins = ts.shape_of(np.array([0.12, 0.62, np.nan]))  # inside from the levels 0.76 and 0.24 on
+    assert_close(inside, 0.5 * (ts.NOMINAL > 0.76) + 0.5 * (ts.NOMINAL > 0.24))
     assert bins.tolist() == [0, 0.5, 0, 0, 0, 0, 0.5, 0, 0, 0]
 
 
@@ -451,7 +433,7 @@ def standard_normal(ts, task):
 def test_calibration_knows_nothing_of_later_outcomes(ts, task, kind):
     forecast = standard_normal(ts, task)
     later = with_outcomes(task, test=lambda y: y + 9 * (np.arange(len(y)) >= 40)[:, None])
-    before, after = (np.stack(ts.calibrated(each, forecast, kind, 0.9, 0.05)) for each in (task, later))
+    before, after = (np.stack(ts.calibrated_interval(each, forecast, kind, 0.9, 0.05)) for each in (task, later))
     assert_close(before[:, :40], after[:, :40])
     before, after = (ts.rescaled(each, forecast, kind).scale for each in (task, later))
     assert_close(before[:40], after[:40])
@@ -460,7 +442,7 @@ def test_calibration_knows_nothing_of_later_outcomes(ts, task, kind):
 @pytest.mark.parametrize("kind", ["split", "adaptive"])
 def test_calibration_begins_with_the_scores_of_the_calibration_part(ts, task, kind):
     forecast, y = standard_normal(ts, task), task.parts["calibration"].y
-    low, high = ts.calibrated(task, forecast, kind, 0.9, 0.05)
+    low, high = ts.calibrated_interval(task, forecast, kind, 0.9, 0.05)
     assert_close((high - low)[0], 2 * task.std * ts.split_conformal(np.abs(y), 0.9))
     assert_close(ts.rescaled(task, forecast, kind).scale[0], task.std * np.sqrt((y**2).mean(0)))
 
