@@ -223,9 +223,10 @@ def labelled_pictures(folder, size):
 # ---------------------------------------------------------------- tables
 
 
-def read_table(path, columns=(), separator=","):
+def read_table(path, columns=(), separator=",", decimal=None):
     """A CSV file, also gzipped, as a DataFrame of text without outer blanks; its index is the line in the file.
 
+    decimal: the mark in its numbers, "." or ","; `numbers` says what None means.
     Refused: a file without rows, another separator, a column without name or twice, lines of another length, and a
     table without one of `columns`.
     """
@@ -261,28 +262,78 @@ def read_table(path, columns=(), separator=","):
         if len(row) != len(header):
             raise DataError(f"{path}, line {line}: {len(row)} values for {len(header)} columns: {','.join(row)[:60]!r}")
     table = pd.DataFrame(list(rows.values()), columns=header, index=list(rows), dtype=object)
-    table.attrs["path"] = str(path)
+    table.attrs.update(path=str(path), separator=separator, decimal=decimal)
     return table
 
 
 NOT_MEASURED = {"", "nan", "na", "n/a", "null", "none", "<na>"}
 
 
-def numbers(table, column, missing=(), whole=False):
-    """A column of `read_table` as float64 (rows,), NaN for NOT_MEASURED and the texts of `missing`.
+THOUSANDS = r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"  # 1.234.567,8
+EITHER = r"[+-]?[1-9]\d{0,2}\.\d{3}"  # 1.234: a good number with a decimal point, and with one for thousands
 
-    whole: as int64, and nothing may be missing. Anything else, infinity too, is refused with its line.
+
+def numbers(table, column, missing=(), whole=False, decimal=None):
+    """A column of `read_table` as float64 (rows,), NaN for NOT_MEASURED and the marks of `missing`.
+
+    missing: a text or number, or several; a mark that is a number means all its spellings: -99 is "-99.0" too.
+    whole: as int64, and nothing may be missing. decimal: "." or ","; with "," points may part thousands. None: as told
+    to `read_table`, else "."; but where ";" separates the columns, numbers such as 1.234 alone are refused until it is
+    told. Anything else, infinity too, is refused with its line.
     """
-    values = np.full(len(table), np.nan)
-    for row, (line, cell) in enumerate(table[column].items()):
-        if not whole and (cell in missing or cell.lower() in NOT_MEASURED):
-            continue
-        with suppress(ValueError):
-            values[row] = float(cell.replace("_", "?"))  # Python alone would read 1_0 as 10
-        if not np.isfinite(values[row]) or (whole and values[row] % 1):
-            is_not = "is not a whole number" if whole else f"is not a number (missing=({cell!r},): was not measured)"
-            raise DataError(f"{table.attrs['path']}, line {line}, column {column!r}: {cell!r} {is_not}")
-    return values.astype(np.int64) if whole else values
+    told, cells = decimal or table.attrs.get("decimal"), table[column]
+
+    def refuse(guilty, words):
+        where = f"{table.attrs['path']}, line {guilty.index[0]}, column {column!r}"
+        raise DataError(f"{where}: {guilty.iloc[0]!r} {words(guilty.iloc[0])}")
+
+    if told not in (None, ".", ","):
+        raise DataError(f'{table.attrs["path"]}: decimal={told!r} is no mark; pass decimal="." or decimal=","')
+    values = np.array([number(cell, told) for cell in cells], dtype=np.float64)
+    lost = np.zeros(len(cells), bool) if whole else not_measured(cells, values, missing, told)
+    marked = cells[~lost & cells.str.contains("[.,]").to_numpy(bool)]
+    if told is None and table.attrs.get("separator") == ";" and len(marked) and marked.str.fullmatch(EITHER).all():
+        both = 'may be {} or {}, as all with a point in this column; pass decimal="." or decimal=","'
+        refuse(marked, lambda cell: both.format(cell, cell.replace(".", "")))
+    wrong = ~lost & (~np.isfinite(values) | (whole & (values != np.trunc(values))))
+    if wrong.any():
+        refuse(cells[wrong], lambda cell: not_a_number(cell, told or ".", whole))
+    return values.astype(np.int64) if whole else np.where(lost, np.nan, values)
+
+
+def number(cell, decimal):
+    """One cell as a float, NaN where it is no number; decimal: "," or another, which means "."."""
+    if decimal == ",":
+        if "." in cell and not re.fullmatch(THOUSANDS, cell):
+            return np.nan
+        cell = cell.replace(".", "").replace(",", ".")
+    try:
+        return float(cell.replace("_", "?"))  # Python alone would read 1_0 as 10
+    except ValueError:
+        return np.nan
+
+
+def not_measured(cells, values, missing, decimal):
+    """Where (rows,) a cell, or the value that was read from it, is NOT_MEASURED or a mark of `missing`."""
+    marks = [missing] if np.isscalar(missing) else [] if missing is None else list(missing)
+    texts = {str(mark).strip() for mark in marks}
+    meant = [number(str(mark).strip(), decimal if isinstance(mark, str) else ".") for mark in marks]
+    return (cells.isin(texts) | cells.str.lower().isin(NOT_MEASURED)).to_numpy() | np.isin(values, meant)
+
+
+def not_a_number(cell, decimal, whole):
+    """What is wrong with a cell and what to do: a number with other marks must not be called missing."""
+    wrong, ways = "is not a whole number" if whole else "is not a number", []
+    if decimal == "." and np.isfinite(number(cell, ",")) and not np.isfinite(number(cell, ".")):
+        ways.append('pass decimal=","')
+    if decimal == "," and "." in cell and np.isfinite(number(cell, ".")):
+        ways.append('pass decimal="."')
+        wrong += ' with decimal=",", where points stand in front of three digits alone'
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", cell):
+        ways.append("take out the commas, if they part thousands")
+    if ways or whole:
+        return "; ".join(filter(None, (wrong, ", or ".join(ways))))
+    return f"{wrong} (missing=({cell!r},): was not measured)"
 
 
 def times(table, column, day_first=None, time_format=None, time_unit=None, utc=False):
