@@ -336,25 +336,37 @@ def not_a_number(cell, decimal, whole):
     return f"{wrong} (missing=({cell!r},): was not measured)"
 
 
+# behind hours, so that the end of 2021-03-02 is none: 00:00:00.5+01:00, 3:00 PM Z, 2021-03-02T00+0100, 20210302T0000Z
+OFFSET = r"(?:(?::\d\d|\dT\d\d(?:\d\d){0,2}|-\d\d \d\d)(?:[.,]\d+)?|[AP]M)\s*(Z|[+-][01]\d(?::?[0-5]\d)?)$"
+
+
 def times(table, column, day_first=None, time_format=None, time_unit=None, utc=False):
     """A column of `read_table` as times without zone, a DatetimeIndex: one format for all rows, never guessed.
 
     day_first: True for 31/1/2021, False for 1/31/2021, needed where both could be meant. time_format: as strptime's.
-    time_unit: "s", "ms", ... of numbers that count from 1970. utc: rows with different UTC offsets, all as UTC; where
-    all have the same offset, it is taken off.
+    time_unit: "s", "ms", ... of numbers that count from 1970. utc: True for all rows as UTC, needed where UTC offsets
+    differ, as between winter and summer; else the offset that all rows have is taken off.
     """
     cells, where = table[column], f"{table.attrs['path']}, column {column!r}"
 
     def parse(form, **options):
         try:
-            return pd.to_datetime(cells, format=form, errors="coerce", **options)
-        except (ValueError, TypeError) as error:  # a format or unit that is none
+            return pd.to_datetime(cells, format=form, errors="coerce", utc=utc, **options)
+        except (ValueError, TypeError) as error:  # a format or unit that is none, or offsets that differ
+            if not utc and "utc=True" in str(error):
+                zones = cells.map(lambda cell: pd.to_datetime(cell, format=form, errors="coerce").tzinfo)
+                refuse_offsets(zones.dropna())
             raise DataError(f"{where}: {form!r} cannot be used ({one_line(error)})") from None
 
-    def whole_column(stamps, remedy=""):
+    def refuse_offsets(offsets):
+        """One line for UTC offsets (rows,) that differ, at the first one that is not as the first row's."""
+        line = offsets.index[offsets != offsets.iloc[0]][0]
+        raise DataError(f"{where}, line {line}: mixed UTC offsets: {table[column][line]!r}; pass utc=True")
+
+    def whole_column(stamps, remedy="; mend it, or pass time_format"):
         if stamps.isna().any():
             line = stamps.index[stamps.isna()][0]
-            raise DataError(f"{where}, line {line}: {cells[line]!r} is not a time{remedy}")
+            raise DataError(f"{where}, line {line}: {table[column][line]!r} is not a time{remedy}")
         return pd.DatetimeIndex(stamps, name=None).tz_localize(None)
 
     if time_unit is not None:
@@ -368,25 +380,40 @@ def times(table, column, day_first=None, time_format=None, time_unit=None, utc=F
         form, unit = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d"}.get(digits, "%Y%m%d%H"), "s" if digits < 12 else "ms"
         ways = f'time_format (as "{form}") or time_unit (as "{unit}", since 1970)'
         raise DataError(f"{where}, line {counts.index[0]}: {count!r} may be a date or a count; pass {ways}")
-    offsets = cells.str.extract(r":\d\d(?:\.\d+)?\s*(Z|[+-]\d\d(?::?\d\d)?)$", expand=False)
+    offsets = cells.str.extract(OFFSET, flags=re.IGNORECASE, expand=False)
     if offsets.notna().any() and offsets.isna().any():
         line = offsets.index[offsets.isna()][0]
         raise DataError(f"{where}, line {line}: {cells[line]!r} has no UTC offset, others have one")
-    if offsets.nunique() > 1:
-        if not utc:
-            raise DataError(f"{where}: mixed UTC offsets ({', '.join(sorted(offsets.unique())[:3])}); pass utc=True")
-        return whole_column(parse("ISO8601", utc=True))
-    if offsets.notna().all():
-        cells = pd.Series([cell[: -len(zone)].strip() for cell, zone in zip(cells, offsets)], cells.index)
+    if offsets.isna().all():
+        return whole_column(*one_format(parse, cells, where, day_first))
+    # read without them, as all other times are: pandas knows offsets in few formats
+    ahead = offsets.map(time_ahead)
+    if ahead.nunique() > 1 and not utc:
+        refuse_offsets(ahead)
+    cells = pd.Series([cell[: -len(zone)].strip() for cell, zone in zip(cells, offsets)], cells.index)
+    stamps, remedy = one_format(parse, cells, where, day_first)
+    return whole_column(stamps - ahead if utc else stamps, remedy)
+
+
+def time_ahead(offset):
+    """How far a UTC offset such as Z, +01, -0330 or +05:30 is ahead of UTC."""
+    digits = re.sub(r"\D", "", offset).ljust(4, "0")
+    ahead = pd.Timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+    return -ahead if offset.startswith("-") else ahead
+
+
+def one_format(parse, cells, where, day_first):
+    """Times (rows,) of cells without UTC offset, NaT where one is not of the only format, and what remedies that."""
     first = cells.iloc[0]
     if re.match(r"\d{4}\D", first) and parse("ISO8601").notna().all():
-        return whole_column(parse("ISO8601"))
+        return parse("ISO8601"), ""
     if numeric := re.match(r"\d{1,2}([/.\- ])\d{1,2}\1(\d{4}|\d{2})(?!\d)", first):
-        return whole_column(day_or_month_first(parse, numeric, first, where, day_first))
+        told = "" if day_first is None else f" with day_first={day_first}"
+        return day_or_month_first(parse, numeric, first, where, day_first), f"{told}; mend it, or pass time_format"
     form = time_format_of(first)
     if form is None:
         raise DataError(f"{where}, line {cells.index[0]}: {first!r} is not a time that is known; pass time_format")
-    return whole_column(parse(form), f" of the format {form!r}, as the first row is; pass time_format")
+    return parse(form), f" of the format {form!r}, as the first row is; pass time_format"
 
 
 def time_format_of(cell, dayfirst=False):

@@ -243,7 +243,63 @@ def test_whole_numbers(tmp_path, guilty):
         files.numbers(column(tmp_path, ["3", guilty]), "x", whole=True)
 
 
-@pytest.mark.parametrize("cells, passed, meant", TIMES.values(), ids=TIMES)
+UTC, DAY = {"utc": True}, {"day_first": True}
+WINTER, TOLD = ["2024-03-29 23:00", "2024-03-31 22:00"], {"time_format": "%d.%m.%Y %H:%M %z"}
+POINTS = ["30.03.2024 00:00 +0100", "01.04.2024 00:00 +0200"]
+OFFSETS = {  # as TIMES, of which none may have the same name
+    "format": (POINTS, TOLD | UTC, WINTER),
+    "format, not told": (POINTS, TOLD, r"line 3: mixed UTC offsets: '01\.04\.2024 00:00 \+0200'; pass utc=True$"),
+    "format, one offset": (POINTS[:1], TOLD, ["2024-03-30"]),
+    "format, one offset, as UTC": (POINTS[:1], TOLD | UTC, WINTER[:1]),
+    "format, a word": ([*POINTS, "soon"], TOLD | UTC, "line 4: 'soon' is not a time of the format"),
+    "points": (POINTS, UTC, WINTER),
+    "points, not told": (POINTS, {}, r"line 3: mixed UTC offsets: '01\.04\.2024 00:00 \+0200'; pass utc=True$"),
+    "day first": (
+        ["05/03/2024 00:00+01:00", "05/04/2024 00:00+02:00"],
+        DAY | UTC,
+        ["2024-03-04 23:00", "2024-04-04 22:00"],
+    ),
+    "month first": (
+        ["05/03/2024 00:00+01:00", "05/04/2024 00:00Z"],
+        UTC | {"day_first": False},
+        ["2024-05-02 23:00", "2024-05-04"],
+    ),
+    "day or month, with offsets": (
+        ["05/03/2024 00:00+01:00", "05/04/2024 00:00+02:00"],
+        UTC,
+        "day_first=True or day_first=False",
+    ),
+    "hours alone": (["2024-03-30T00+0100", "2024-04-01T00+0200"], UTC, WINTER),
+    "hours alone, not told": (["2024-03-30T00+0100", "2024-04-01T00+0200"], {}, "line 3: mixed UTC offsets.*utc=True$"),
+    "hours behind a blank": (["2024-03-30 00+01", "2024-04-01 00+02"], UTC, WINTER),
+    "compact": (["20240330T0000+0100", "20240401T0000+0200"], UTC, WINTER),
+    "AM and PM": (
+        ["03/30/2024 12:00 AM +01:00", "03/30/2024 12:00 PM -03:30"],
+        UTC,
+        ["2024-03-29 23:00", "2024-03-30 15:30"],
+    ),
+    "spelt in two ways": (
+        ["2024-03-30 00:00+01:00", "2024-03-30 01:00+0100"],
+        {},
+        ["2024-03-30 00:00", "2024-03-30 01:00"],
+    ),
+    "one offset, as UTC": (["2024-03-30 00:00+01:00"], UTC, WINTER[:1]),
+    "no offset, as UTC": (["2024-03-30 00:00"], UTC, ["2024-03-30"]),
+    "dates alone": (["2021-03-02", "2021-03-05"], {}, ["2021-03-02", "2021-03-05"]),
+    "no such day, with offsets": (
+        ["30.03.2024 00:00 +0100", "31.04.2024 00:00 +0200"],
+        UTC,
+        r"line 3: '31\.04\.2024 00:00 \+0200' is not .* time_format",
+    ),
+    "told against the file, with offsets": (
+        ["05/13/2024 00:00Z"],
+        DAY,
+        "line 2: '05/13/2024 00:00Z' is not a time with day_first=True; .* time_format",
+    ),
+}
+
+
+@pytest.mark.parametrize("cells, passed, meant", (TIMES | OFFSETS).values(), ids=TIMES | OFFSETS)
 def test_times(tmp_path, cells, passed, meant):
     table = column(tmp_path, cells)
     if isinstance(meant, list):
