@@ -223,9 +223,10 @@ def labelled_pictures(folder, size):
 # ---------------------------------------------------------------- tables
 
 
-def read_table(path, columns=(), separator=","):
+def read_table(path, columns=(), separator=",", decimal=None):
     """A CSV file, also gzipped, as a DataFrame of text without outer blanks; its index is the line in the file.
 
+    decimal: the mark in its numbers, "." or ","; `numbers` says what None means.
     Refused: a file without rows, another separator, a column without name or twice, lines of another length, and a
     table without one of `columns`.
     """
@@ -261,49 +262,111 @@ def read_table(path, columns=(), separator=","):
         if len(row) != len(header):
             raise DataError(f"{path}, line {line}: {len(row)} values for {len(header)} columns: {','.join(row)[:60]!r}")
     table = pd.DataFrame(list(rows.values()), columns=header, index=list(rows), dtype=object)
-    table.attrs["path"] = str(path)
+    table.attrs.update(path=str(path), separator=separator, decimal=decimal)
     return table
 
 
 NOT_MEASURED = {"", "nan", "na", "n/a", "null", "none", "<na>"}
 
 
-def numbers(table, column, missing=(), whole=False):
-    """A column of `read_table` as float64 (rows,), NaN for NOT_MEASURED and the texts of `missing`.
+THOUSANDS = r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?"  # 1.234.567,8
+EITHER = r"[+-]?[1-9]\d{0,2}\.\d{3}"  # 1.234: a good number with a decimal point, and with one for thousands
 
-    whole: as int64, and nothing may be missing. Anything else, infinity too, is refused with its line.
+
+def numbers(table, column, missing=(), whole=False, decimal=None):
+    """A column of `read_table` as float64 (rows,), NaN for NOT_MEASURED and the marks of `missing`.
+
+    missing: a text or number, or several; a mark that is a number means all its spellings: -99 is "-99.0" too.
+    whole: as int64, and nothing may be missing. decimal: "." or ","; with "," points may part thousands. None: as told
+    to `read_table`, else "."; but where ";" separates the columns, numbers such as 1.234 alone are refused until it is
+    told. Anything else, infinity too, is refused with its line.
     """
-    values = np.full(len(table), np.nan)
-    for row, (line, cell) in enumerate(table[column].items()):
-        if not whole and (cell in missing or cell.lower() in NOT_MEASURED):
-            continue
-        with suppress(ValueError):
-            values[row] = float(cell.replace("_", "?"))  # Python alone would read 1_0 as 10
-        if not np.isfinite(values[row]) or (whole and values[row] % 1):
-            is_not = "is not a whole number" if whole else f"is not a number (missing=({cell!r},): was not measured)"
-            raise DataError(f"{table.attrs['path']}, line {line}, column {column!r}: {cell!r} {is_not}")
-    return values.astype(np.int64) if whole else values
+    told, cells = decimal or table.attrs.get("decimal"), table[column]
+
+    def refuse(guilty, words):
+        where = f"{table.attrs['path']}, line {guilty.index[0]}, column {column!r}"
+        raise DataError(f"{where}: {guilty.iloc[0]!r} {words(guilty.iloc[0])}")
+
+    if told not in (None, ".", ","):
+        raise DataError(f'{table.attrs["path"]}: decimal={told!r} is no mark; pass decimal="." or decimal=","')
+    values = np.array([number(cell, told) for cell in cells], dtype=np.float64)
+    lost = np.zeros(len(cells), bool) if whole else not_measured(cells, values, missing, told)
+    marked = cells[~lost & cells.str.contains("[.,]").to_numpy(bool)]
+    if told is None and table.attrs.get("separator") == ";" and len(marked) and marked.str.fullmatch(EITHER).all():
+        both = 'may be {} or {}, as all with a point in this column; pass decimal="." or decimal=","'
+        refuse(marked, lambda cell: both.format(cell, cell.replace(".", "")))
+    wrong = ~lost & (~np.isfinite(values) | (whole & (values != np.trunc(values))))
+    if wrong.any():
+        refuse(cells[wrong], lambda cell: not_a_number(cell, told or ".", whole))
+    return values.astype(np.int64) if whole else np.where(lost, np.nan, values)
+
+
+def number(cell, decimal):
+    """One cell as a float, NaN where it is no number; decimal: "," or another, which means "."."""
+    if decimal == ",":
+        if "." in cell and not re.fullmatch(THOUSANDS, cell):
+            return np.nan
+        cell = cell.replace(".", "").replace(",", ".")
+    try:
+        return float(cell.replace("_", "?"))  # Python alone would read 1_0 as 10
+    except ValueError:
+        return np.nan
+
+
+def not_measured(cells, values, missing, decimal):
+    """Where (rows,) a cell, or the value that was read from it, is NOT_MEASURED or a mark of `missing`."""
+    marks = [missing] if np.isscalar(missing) else [] if missing is None else list(missing)
+    texts = {str(mark).strip() for mark in marks}
+    meant = [number(str(mark).strip(), decimal if isinstance(mark, str) else ".") for mark in marks]
+    return (cells.isin(texts) | cells.str.lower().isin(NOT_MEASURED)).to_numpy() | np.isin(values, meant)
+
+
+def not_a_number(cell, decimal, whole):
+    """What is wrong with a cell and what to do: a number with other marks must not be called missing."""
+    wrong, ways = "is not a whole number" if whole else "is not a number", []
+    if decimal == "." and np.isfinite(number(cell, ",")) and not np.isfinite(number(cell, ".")):
+        ways.append('pass decimal=","')
+    if decimal == "," and "." in cell and np.isfinite(number(cell, ".")):
+        ways.append('pass decimal="."')
+        wrong += ' with decimal=",", where points stand in front of three digits alone'
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", cell):
+        ways.append("take out the commas, if they part thousands")
+    if ways or whole:
+        return "; ".join(filter(None, (wrong, ", or ".join(ways))))
+    return f"{wrong} (missing=({cell!r},): was not measured)"
+
+
+# behind hours, so that the end of 2021-03-02 is none: 00:00:00.5+01:00, 3:00 PM Z, 2021-03-02T00+0100, 20210302T0000Z
+OFFSET = r"(?:(?::\d\d|\dT\d\d(?:\d\d){0,2}|-\d\d \d\d)(?:[.,]\d+)?|[AP]M)\s*(Z|[+-][01]\d(?::?[0-5]\d)?)$"
 
 
 def times(table, column, day_first=None, time_format=None, time_unit=None, utc=False):
     """A column of `read_table` as times without zone, a DatetimeIndex: one format for all rows, never guessed.
 
     day_first: True for 31/1/2021, False for 1/31/2021, needed where both could be meant. time_format: as strptime's.
-    time_unit: "s", "ms", ... of numbers that count from 1970. utc: rows with different UTC offsets, all as UTC; where
-    all have the same offset, it is taken off.
+    time_unit: "s", "ms", ... of numbers that count from 1970. utc: True for all rows as UTC, needed where UTC offsets
+    differ, as between winter and summer; else the offset that all rows have is taken off.
     """
     cells, where = table[column], f"{table.attrs['path']}, column {column!r}"
 
     def parse(form, **options):
         try:
-            return pd.to_datetime(cells, format=form, errors="coerce", **options)
-        except (ValueError, TypeError) as error:  # a format or unit that is none
+            return pd.to_datetime(cells, format=form, errors="coerce", utc=utc, **options)
+        except (ValueError, TypeError) as error:  # a format or unit that is none, or offsets that differ
+            if not utc and "utc=True" in str(error):
+                zones = cells.map(lambda cell: pd.to_datetime(cell, format=form, errors="coerce").tzinfo)
+                refuse_offsets(zones.dropna())
             raise DataError(f"{where}: {form!r} cannot be used ({one_line(error)})") from None
 
-    def whole_column(stamps, remedy=""):
+    def refuse_offsets(offsets):
+        """One line for UTC offsets (rows,) that differ, at the first one that is not as the first row's."""
+        line = offsets.index[offsets != offsets.iloc[0]][0]
+        raise DataError(f"{where}, line {line}: mixed UTC offsets: {table[column][line]!r}; pass utc=True")
+
+    def whole_column(stamps, remedy="; mend it, or pass time_format"):
         if stamps.isna().any():
             line = stamps.index[stamps.isna()][0]
-            raise DataError(f"{where}, line {line}: {cells[line]!r} is not a time{remedy}")
+            raise DataError(f"{where}, line {line}: {table[column][line]!r} is not a time{remedy}")
         return pd.DatetimeIndex(stamps, name=None).tz_localize(None)
 
     if time_unit is not None:
@@ -317,25 +380,40 @@ def times(table, column, day_first=None, time_format=None, time_unit=None, utc=F
         form, unit = {4: "%Y", 6: "%Y%m", 8: "%Y%m%d"}.get(digits, "%Y%m%d%H"), "s" if digits < 12 else "ms"
         ways = f'time_format (as "{form}") or time_unit (as "{unit}", since 1970)'
         raise DataError(f"{where}, line {counts.index[0]}: {count!r} may be a date or a count; pass {ways}")
-    offsets = cells.str.extract(r":\d\d(?:\.\d+)?\s*(Z|[+-]\d\d(?::?\d\d)?)$", expand=False)
+    offsets = cells.str.extract(OFFSET, flags=re.IGNORECASE, expand=False)
     if offsets.notna().any() and offsets.isna().any():
         line = offsets.index[offsets.isna()][0]
         raise DataError(f"{where}, line {line}: {cells[line]!r} has no UTC offset, others have one")
-    if offsets.nunique() > 1:
-        if not utc:
-            raise DataError(f"{where}: mixed UTC offsets ({', '.join(sorted(offsets.unique())[:3])}); pass utc=True")
-        return whole_column(parse("ISO8601", utc=True))
-    if offsets.notna().all():
-        cells = pd.Series([cell[: -len(zone)].strip() for cell, zone in zip(cells, offsets)], cells.index)
+    if offsets.isna().all():
+        return whole_column(*one_format(parse, cells, where, day_first))
+    # read without them, as all other times are: pandas knows offsets in few formats
+    ahead = offsets.map(time_ahead)
+    if ahead.nunique() > 1 and not utc:
+        refuse_offsets(ahead)
+    cells = pd.Series([cell[: -len(zone)].strip() for cell, zone in zip(cells, offsets)], cells.index)
+    stamps, remedy = one_format(parse, cells, where, day_first)
+    return whole_column(stamps - ahead if utc else stamps, remedy)
+
+
+def time_ahead(offset):
+    """How far a UTC offset such as Z, +01, -0330 or +05:30 is ahead of UTC."""
+    digits = re.sub(r"\D", "", offset).ljust(4, "0")
+    ahead = pd.Timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+    return -ahead if offset.startswith("-") else ahead
+
+
+def one_format(parse, cells, where, day_first):
+    """Times (rows,) of cells without UTC offset, NaT where one is not of the only format, and what remedies that."""
     first = cells.iloc[0]
     if re.match(r"\d{4}\D", first) and parse("ISO8601").notna().all():
-        return whole_column(parse("ISO8601"))
+        return parse("ISO8601"), ""
     if numeric := re.match(r"\d{1,2}([/.\- ])\d{1,2}\1(\d{4}|\d{2})(?!\d)", first):
-        return whole_column(day_or_month_first(parse, numeric, first, where, day_first))
+        told = "" if day_first is None else f" with day_first={day_first}"
+        return day_or_month_first(parse, numeric, first, where, day_first), f"{told}; mend it, or pass time_format"
     form = time_format_of(first)
     if form is None:
         raise DataError(f"{where}, line {cells.index[0]}: {first!r} is not a time that is known; pass time_format")
-    return whole_column(parse(form), f" of the format {form!r}, as the first row is; pass time_format")
+    return parse(form), f" of the format {form!r}, as the first row is; pass time_format"
 
 
 def time_format_of(cell, dayfirst=False):

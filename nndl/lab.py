@@ -324,11 +324,11 @@ class Checkpoint:
         self.run, self.name, self.extra = run, name, extra
         self.folder = run.folder / "state" / folder
         self.done, self.spent, self.begin = 0, 0.0, time.perf_counter()
-        saved = [path for path in self.folder.glob("epoch-*") if path.suffix != ".part"]
+        saved = [path for path in self.folder.glob("epoch-*") if is_state(path)]
         if saved:
             self.load(max(saved, key=lambda path: int(path.name.removeprefix("epoch-"))))
         elif run.accelerator.is_main_process and any(
-            path.suffix != ".part" for path in self.folder.parent.glob(f"{folder[:-12]}{'?' * 12}/epoch-*")
+            is_state(path) for path in self.folder.parent.glob(f"{folder[:-12]}{'?' * 12}/epoch-*")
         ):
             print(f"{name}: begins anew; a saved state is there, but of other settings, data or code")
 
@@ -337,6 +337,8 @@ class Checkpoint:
         try:
             # written by this class into this folder; plain tensors, lists and numbers only
             state = torch.load(saved / "extra.pt", weights_only=True, map_location=self.run.device)
+            if differ := sorted(self.extra.keys() ^ state["extra"].keys()):  # before anything is taken up
+                raise ValueError(f"{', '.join(differ)}: not in both, the state and the call")
             accelerator.load_state(str(saved))
             for key, value in state["extra"].items():
                 if isinstance(self.extra[key], list):
@@ -378,7 +380,7 @@ class Checkpoint:
                 shutil.rmtree(final, ignore_errors=True)
                 os.replace(part, final)
                 for old in self.folder.glob("epoch-*"):
-                    if old != final:
+                    if old != final and is_state(old, r"(\.part)?"):  # not what somebody else put there
                         shutil.rmtree(old)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             shutil.rmtree(part, ignore_errors=True)
@@ -389,6 +391,11 @@ class Checkpoint:
         accelerator.wait_for_everyone()
         self.run.read.add(self.folder)
         self.done = done
+
+
+def is_state(path, ending=""):
+    """Whether a path is a folder that `Checkpoint.save` wrote; copies and archives beside it are none."""
+    return bool(re.fullmatch(rf"epoch-\d{{4,}}{ending}", path.name)) and path.is_dir()
 
 
 def slug(name):

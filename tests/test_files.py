@@ -147,6 +147,95 @@ def test_the_guilty_value_is_named(tmp_path, guilty):
     assert np.array_equal(values, [1.5, np.nan, np.nan, 2], equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    "cells, missing, lost",
+    [
+        (["9", "99", "-99", "1"], "-99", [2]),  # a text is one mark, not a set of its parts
+        (["-9999", "-9999.0", "-9.999e3", "9999"], (-9999,), [0, 1, 2]),
+        (["-9999.0", "-9999", "1"], ("-9999",), [0, 1]),
+        (["-9999.0", "1"], -9999, [0]),
+        (["-99.90", "-99", "1"], np.float32(-99.9), [0]),
+        (["?", "-", "1"], ("?", " - "), [0, 1]),
+        (["inf", "1"], "inf", [0]),
+        (["1", "na"], None, [1]),
+    ],
+)
+def test_marks_of_what_was_not_measured(tmp_path, cells, missing, lost):
+    found = files.numbers(column(tmp_path, cells), "x", missing)
+    assert np.flatnonzero(np.isnan(found)).tolist() == lost
+
+
+def test_a_mark_that_is_no_number_means_itself_alone(tmp_path):
+    with refused("line 3, column 'x': '-' is not a number"):
+        files.numbers(column(tmp_path, ["?", "-"]), "x", missing="?")
+
+
+def semicolons(tmp_path, cells, **told):
+    """As a German spreadsheet exports a column "x"."""
+    (tmp_path / "t.csv").write_text("\n".join(["x;y", *(f"{cell};1" for cell in cells)]), encoding="utf-8")
+    return files.read_table(tmp_path / "t.csv", separator=";", **told)
+
+
+THOUSANDS = ["987", "1.023", "1.045", "998"]
+
+
+@pytest.mark.parametrize(
+    "cells, decimal, meant",
+    [
+        (THOUSANDS, ",", [987, 1023, 1045, 998]),
+        (THOUSANDS, ".", [987, 1.023, 1.045, 998]),
+        (["0,5", "-1.234,25", "1.234.567", "1,5e3", ""], ",", [0.5, -1234.25, 1234567, 1500, np.nan]),
+        (["1.023", "12.5"], None, [1.023, 12.5]),  # 12.5 settles it
+        (["1.023", "0.500"], None, [1.023, 0.5]),
+        (["987", "998"], None, [987, 998]),
+    ],
+)
+def test_decimal_marks(tmp_path, cells, decimal, meant):
+    assert np.array_equal(files.numbers(semicolons(tmp_path, cells), "x", decimal=decimal), meant, equal_nan=True)
+    table = semicolons(tmp_path, cells, decimal=decimal)
+    assert np.array_equal(files.numbers(table, "x"), meant, equal_nan=True), "told to read_table"
+
+
+@pytest.mark.parametrize("cells", [THOUSANDS, ["-1.000", "2.000"], ["5.000", "na"]])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_point_before_three_digits_is_not_guessed(tmp_path, cells, whole):
+    first = next(cell for cell in cells if "." in cell)
+    both = rf"t\.csv, line \d, column 'x': '{first}' may be .* pass decimal=\"\.\" or decimal=\",\""
+    with refused(both):
+        files.numbers(semicolons(tmp_path, cells), "x", whole=whole)
+    assert files.numbers(column(tmp_path, ["1.023"]), "x").tolist() == [1.023], "between commas it is a decimal point"
+
+
+def test_a_mark_of_missing_settles_no_decimal_point(tmp_path):
+    found = files.numbers(semicolons(tmp_path, ["-9.999", "1"]), "x", missing="-9.999")
+    assert np.array_equal(found, [np.nan, 1], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "cell, decimal, remedy",
+    [
+        ("0,5", None, 'pass decimal=","'),
+        ("1.234,5", ".", 'pass decimal=","'),
+        ("1.234.567", None, 'pass decimal=","'),
+        ("1,234", None, 'pass decimal=",", or take out the commas'),
+        ("1,234.5", None, "number; take out the commas"),
+        ("1.23", ",", r'pass decimal="\."'),
+        ("0.123", ",", r'pass decimal="\."'),
+        ("1.0234", ",", r'pass decimal="\."'),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_number_with_other_marks_is_not_called_missing(tmp_path, cell, decimal, remedy, whole):
+    with refused(rf"t\.csv, line 3, column 'x': '{cell}' is not a .*{remedy}") as error:
+        files.numbers(semicolons(tmp_path, ["7", cell]), "x", whole=whole, decimal=decimal)
+    assert "missing" not in str(error.value)
+
+
+def test_a_decimal_mark_that_is_none(tmp_path):
+    with refused(r"t\.csv: decimal=';' is no mark"):
+        files.numbers(semicolons(tmp_path, ["7"]), "x", decimal=";")
+
+
 @pytest.mark.parametrize("guilty", ["1.5", "", "n/a", "cat", "inf"])
 def test_whole_numbers(tmp_path, guilty):
     assert files.numbers(column(tmp_path, ["3", " 4 ", "5.0"]), "x", whole=True).tolist() == [3, 4, 5]
@@ -154,7 +243,63 @@ def test_whole_numbers(tmp_path, guilty):
         files.numbers(column(tmp_path, ["3", guilty]), "x", whole=True)
 
 
-@pytest.mark.parametrize("cells, passed, meant", TIMES.values(), ids=TIMES)
+UTC, DAY = {"utc": True}, {"day_first": True}
+WINTER, TOLD = ["2024-03-29 23:00", "2024-03-31 22:00"], {"time_format": "%d.%m.%Y %H:%M %z"}
+POINTS = ["30.03.2024 00:00 +0100", "01.04.2024 00:00 +0200"]
+OFFSETS = {  # as TIMES, of which none may have the same name
+    "format": (POINTS, TOLD | UTC, WINTER),
+    "format, not told": (POINTS, TOLD, r"line 3: mixed UTC offsets: '01\.04\.2024 00:00 \+0200'; pass utc=True$"),
+    "format, one offset": (POINTS[:1], TOLD, ["2024-03-30"]),
+    "format, one offset, as UTC": (POINTS[:1], TOLD | UTC, WINTER[:1]),
+    "format, a word": ([*POINTS, "soon"], TOLD | UTC, "line 4: 'soon' is not a time of the format"),
+    "points": (POINTS, UTC, WINTER),
+    "points, not told": (POINTS, {}, r"line 3: mixed UTC offsets: '01\.04\.2024 00:00 \+0200'; pass utc=True$"),
+    "day first": (
+        ["05/03/2024 00:00+01:00", "05/04/2024 00:00+02:00"],
+        DAY | UTC,
+        ["2024-03-04 23:00", "2024-04-04 22:00"],
+    ),
+    "month first": (
+        ["05/03/2024 00:00+01:00", "05/04/2024 00:00Z"],
+        UTC | {"day_first": False},
+        ["2024-05-02 23:00", "2024-05-04"],
+    ),
+    "day or month, with offsets": (
+        ["05/03/2024 00:00+01:00", "05/04/2024 00:00+02:00"],
+        UTC,
+        "day_first=True or day_first=False",
+    ),
+    "hours alone": (["2024-03-30T00+0100", "2024-04-01T00+0200"], UTC, WINTER),
+    "hours alone, not told": (["2024-03-30T00+0100", "2024-04-01T00+0200"], {}, "line 3: mixed UTC offsets.*utc=True$"),
+    "hours behind a blank": (["2024-03-30 00+01", "2024-04-01 00+02"], UTC, WINTER),
+    "compact": (["20240330T0000+0100", "20240401T0000+0200"], UTC, WINTER),
+    "AM and PM": (
+        ["03/30/2024 12:00 AM +01:00", "03/30/2024 12:00 PM -03:30"],
+        UTC,
+        ["2024-03-29 23:00", "2024-03-30 15:30"],
+    ),
+    "spelt in two ways": (
+        ["2024-03-30 00:00+01:00", "2024-03-30 01:00+0100"],
+        {},
+        ["2024-03-30 00:00", "2024-03-30 01:00"],
+    ),
+    "one offset, as UTC": (["2024-03-30 00:00+01:00"], UTC, WINTER[:1]),
+    "no offset, as UTC": (["2024-03-30 00:00"], UTC, ["2024-03-30"]),
+    "dates alone": (["2021-03-02", "2021-03-05"], {}, ["2021-03-02", "2021-03-05"]),
+    "no such day, with offsets": (
+        ["30.03.2024 00:00 +0100", "31.04.2024 00:00 +0200"],
+        UTC,
+        r"line 3: '31\.04\.2024 00:00 \+0200' is not .* time_format",
+    ),
+    "told against the file, with offsets": (
+        ["05/13/2024 00:00Z"],
+        DAY,
+        "line 2: '05/13/2024 00:00Z' is not a time with day_first=True; .* time_format",
+    ),
+}
+
+
+@pytest.mark.parametrize("cells, passed, meant", (TIMES | OFFSETS).values(), ids=TIMES | OFFSETS)
 def test_times(tmp_path, cells, passed, meant):
     table = column(tmp_path, cells)
     if isinstance(meant, list):

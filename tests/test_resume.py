@@ -270,6 +270,36 @@ def test_only_the_last_whole_state_is_kept(room):
     assert [path.name for path in state.iterdir()] == ["epoch-0004"]
 
 
+def test_what_lies_beside_a_state_is_no_state(room):
+    small_training({}, 2)
+    (state,) = (room / "runs" / "demo" / "state").iterdir()
+    shutil.copytree(state / "epoch-0002", state / "epoch-0001 copy")
+    (state / "epoch-0007.zip").write_bytes(b"PK")
+    (state / "epoch-0008").write_text("a file", encoding="utf-8")
+    strays = ["epoch-0001 copy", "epoch-0007.zip", "epoch-0008"]
+    assert small_training({}, 3) == (2, 3.0, [0.0, 1.0, 2.0])
+    assert sorted(path.name for path in state.iterdir()) == sorted([*strays, "epoch-0003"]), "others' files stay"
+
+
+def test_a_stray_alone_is_no_state_of_other_settings(room, capsys):
+    small_training({"width": 8}, 1)
+    (state,) = (room / "runs" / "demo" / "state").iterdir()
+    (state / "epoch-0001").rename(state / "epoch-0001 copy")
+    assert small_training({"width": 16}, 1)[0] == 0 and "begins anew" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("stored, asked", [(["history"], ["history", "best"]), (["history", "best"], ["history"])])
+def test_a_state_with_other_parts_is_refused(stored, asked):
+    def state(parts):
+        return lab.start(SETTINGS).checkpoint("parts", [], **parts)
+
+    state({name: [1.0] for name in stored}).save(1)
+    found = {name: [] for name in asked}
+    with pytest.raises(LabError, match=r"parts: the saved state .*epoch-0001 is damaged .*best: not in both.*delete"):
+        state(found)
+    assert not any(found.values()), "nothing may be half taken up"
+
+
 def test_many_epochs_are_found():
     for epochs in (9999, 10_000, 10_001):
         run = lab.start(SETTINGS)
