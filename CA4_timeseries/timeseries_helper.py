@@ -151,23 +151,24 @@ LARGEST = 1e15  # of a value: squares of larger ones are not safe in 32 bits
 STEPS = {"second": 1, "minute": 60, "hour": 60 * 60, "day": DAY, "week": 7 * DAY}
 
 
-def read_csv(path, target, time=None, separator=",", missing=(), **reading):
+def read_csv(path, target, time=None, separator=",", missing=(), decimal=None, **reading):
     """A CSV (.csv or .csv.gz) with a time column and a target, on a regular grid.
 
-    time: name of the time column; by default the first. missing: texts that stand for "not measured", as ("?",).
-    reading: what settles how times are read, where two readings are possible: day_first, time_format, time_unit, utc
+    time: name of the time column; by default the first. missing: marks that stand for "not measured", as ("?",).
+    decimal: "." or ",", needed where both could be meant (see nndl.files.numbers). reading: what settles how times are read, where two readings are possible: day_first, time_format, time_unit, utc
     (see nndl.files.times). Rows are sorted by time; times that are left out become rows of NaN.
     Returns values (T, C) float64, times, columns, and what was done to the file, in words.
     Raises DataError, before anything is computed, for: a file that cannot be read, a missing column, times that are no
     times, duplicated times, a column without any number, text in a column, a constant target.
     """
-    table = files.read_table(path, (target,) if time is None else (time, target), separator)
+    table = files.read_table(path, (target,) if time is None else (time, target), separator, decimal)
     time = table.columns[0] if time is None else time
     if time == target:
         raise DataError(f"{path}: column {target!r} cannot be both time and target; name the other with time=")
     stamps = files.times(table, time, **reading)
     if stamps.has_duplicates:
-        raise DataError(f"{path}: time {stamps[stamps.duplicated()][0]} is there twice; keep one row for each time")
+        twice = f"{path}: time {stamps[stamps.duplicated()][0]} is there twice; keep one row for each time"
+        raise DataError(f"{twice} (hours repeated at the end of summer time: export with UTC offsets, pass utc=True)")
     columns = [column for column in table.columns if column != time]
     values = np.stack([files.numbers(table, column, missing) for column in columns], axis=1)
     for column, numbers in zip(columns, values.T, strict=True):

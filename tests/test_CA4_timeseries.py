@@ -731,6 +731,15 @@ def test_bad_csvs_get_one_clear_message(ts, tmp_path, rows, header, words):
     assert "\n" not in str(error.value).strip() and "bad.csv" in str(error.value)
 
 
+def test_a_decimal_comma_is_told(ts, tmp_path):
+    rows = [f"{time};{1000 + i};{i % 7},5".replace(";10", ";1.0", 1) for i, time in enumerate(hours(60))]
+    path = write(tmp_path / "a.csv", rows, "date;x;y")
+    with pytest.raises(ts.helper.DataError, match=r"1\.000' may be 1\.000 or 1000, .* pass decimal"):
+        ts.helper.load_series(path, "y", separator=";")
+    series = ts.helper.load_series(path, "y", separator=";", decimal=",")
+    assert series.values[:3].tolist() == [[1000, 0.5], [1001, 1.5], [1002, 2.5]]
+
+
 def test_missing_and_broken_files(ts, tmp_path):
     with pytest.raises(ts.helper.DataError, match="no such file"):
         ts.helper.load_series(tmp_path / "none.csv", "y")
