@@ -156,7 +156,8 @@ def read_csv(path, target, time=None, separator=",", missing=(), decimal=None, *
 
     time: name of the time column; by default the first. missing: marks that stand for "not measured", as ("?",).
     decimal: "." or ",", needed where both could be meant (see nndl.files.numbers). reading: what settles how times are
-    read, where two readings are possible: day_first, time_format, time_unit, utc (see nndl.files.times). Rows are sorted by time; times that are left out become rows of NaN.
+    read, where two readings are possible: day_first, time_format, time_unit, utc (see nndl.files.times).
+    Rows are sorted by time; times that are left out become rows of NaN.
     Returns values (T, C) float64, times, columns, and what was done to the file, in words.
     Raises DataError, before anything is computed, for: a file that cannot be read, a missing column, times that are no
     times, duplicated times, a column without any number, text in a column, a constant target.
