@@ -841,6 +841,13 @@ def test_parts_that_cannot_be_scored_are_named_before_any_training(ts, start, tm
         ts.helper.load_ett(write(tmp_path / "ETTh1.csv", rows, "date,OT,y").parent, "ETTh1")
 
 
+def test_a_forecast_may_not_be_nan_where_the_outcome_is_known(ts):
+    forecast = ts.Forecast(np.array([[np.nan, 1.0]]), np.ones((1, 2)))
+    assert np.isnan(ts.scores(forecast, np.array([[np.nan, 1.5]]), np.zeros((1, 2)))["crps"][0, 0])
+    with pytest.raises(ValueError, match="a forecast is NaN where the outcome is known"):
+        ts.scores(forecast, np.array([[1.0, np.nan]]), np.zeros((1, 2)))
+
+
 def test_persistence_keeps_ties(ts):
     rng = np.random.default_rng(0)
     series = ts.helper.make_synthetic(900)[0]
