@@ -501,11 +501,14 @@ def test_a_readme_names_its_results(small_course):
         shown("<!-- results:begin -->")
     assert len(shown("<!-- results:begin speed -->")) == 1
     root = small_course.parent / "README.md"
-    root.write_text("<!-- results:begin -->\n<!-- results:end -->\n<!-- rooms:begin -->\n<!-- rooms:end -->\n")
+    root.write_text(
+        "<!-- results:begin -->\n<!-- results:end -->\n<!-- rooms:begin -->\n<!-- rooms:end -->\n", encoding="utf-8"
+    )
     shown("<!-- results:begin speed loss -->")
     tables.readme(check=False)
-    assert "| speed |" in root.read_text() and "| loss |" not in root.read_text(), "the root has the first one"
-    own = (small_course / "README.md").read_text()
+    text = root.read_text(encoding="utf-8")
+    assert "| speed |" in text and "| loss |" not in text, "the root has the first one"
+    own = (small_course / "README.md").read_text(encoding="utf-8")
     assert "<!-- results:begin speed loss -->\n| Result |" in own and "| loss |" in own
 
 
